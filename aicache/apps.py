@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class AicacheConfig(AppConfig):
+    name = "aicache"
+    verbose_name = _("AI cache")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from aicache import checks, conf  # noqa: F401 - registers the checks; needs the app registry
+
+        conf.get_settings()

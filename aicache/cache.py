@@ -1,0 +1,179 @@
+"""Drives flows: one driver that calls, one that awaits, over the site's one store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from django.core.signals import setting_changed
+from django.utils import timezone
+
+from aicache.conf import Settings, cache_configuration, get_settings
+from aicache.core.flow import Serving
+from aicache.core.operations import Call, Elapsed, Flow, Moment, Now, Spawn
+from aicache.core.policy import life
+from aicache.core.records import Called, Served
+from aicache.store import Address, Store
+
+logger = logging.getLogger("aicache")
+
+
+class Cache:
+    """One for a process. ``store`` performs what needs one; the rest a flow asks for is done here."""
+
+    def __init__(self, store: Any) -> None:
+        self.store = store
+        self._background: set[asyncio.Task[Any]] = set()
+
+    def serve(self, flow: Serving, call: Callable[[], Called]) -> Served:
+        """Runs a flow to its end in this thread. Raises what ``call`` raises, and nothing of the store's."""
+        began = time.monotonic()
+
+        def perform(operation: Any) -> Any:
+            match operation:
+                case Call():
+                    return call()
+                case Spawn():
+                    context = contextvars.copy_context()
+                    run = threading.Thread(
+                        target=context.run,
+                        args=(self._quietly, operation.flow, call),
+                        name="aicache-renew",
+                        daemon=True,
+                    )
+                    return run.start()
+                case Now() | Elapsed():
+                    return _clock(operation, began)
+            return self.store.perform(operation)
+
+        served: Served = _drive(flow, perform)
+        return served
+
+    async def aserve(self, flow: Serving, call: Callable[[], Awaitable[Called]]) -> Served:
+        """As ``serve``, in this task."""
+        began = time.monotonic()
+
+        async def perform(operation: Any) -> Any:
+            match operation:
+                case Call():
+                    return await call()
+                case Spawn():
+                    task = asyncio.create_task(self._aquietly(operation.flow, call))
+                    self._background.add(task)
+                    return task.add_done_callback(self._background.discard)
+                case Now() | Elapsed():
+                    return _clock(operation, began)
+            return await self.store.aperform(operation)
+
+        served: Served = await _adrive(flow, perform)
+        return served
+
+    def _quietly(self, flow: Flow, call: Callable[[], Called]) -> None:
+        try:
+            self.serve(flow, call)
+        except Exception:
+            logger.warning("renewing a stale answer failed", exc_info=True)
+
+    async def _aquietly(self, flow: Flow, call: Callable[[], Awaitable[Called]]) -> None:
+        try:
+            await self.aserve(flow, call)
+        except Exception:
+            logger.warning("renewing a stale answer failed", exc_info=True)
+
+
+def _drive(flow: Flow, perform: Callable[[Any], Any]) -> Any:
+    try:
+        operation = next(flow)
+        while True:
+            try:
+                result = perform(operation)
+            except BaseException as error:  # noqa: BLE001 - the flow decides, and raises it again
+                operation = flow.throw(error)
+            else:
+                operation = flow.send(result)
+    except StopIteration as end:
+        return end.value
+
+
+async def _adrive(flow: Flow, perform: Callable[[Any], Awaitable[Any]]) -> Any:
+    try:
+        operation = next(flow)
+        while True:
+            try:
+                result = await perform(operation)
+            except BaseException as error:  # noqa: BLE001 - the flow decides, and raises it again
+                operation = flow.throw(error)
+            else:
+                operation = flow.send(result)
+    except StopIteration as end:
+        return end.value
+
+
+def _clock(operation: Now | Elapsed, began: float) -> Moment | float:
+    if isinstance(operation, Elapsed):
+        return time.monotonic() - began
+    now = datetime.now(timezone.get_current_timezone())
+    return Moment(now.timestamp(), life(operation.policy, now, random.random()))
+
+
+_made: Cache | None = None
+_pinned: Cache | None = None
+_making = threading.Lock()
+
+
+def get_cache() -> Cache:
+    """The process's cache, made at first use. Raises ImproperlyConfigured."""
+    global _made
+    if _pinned is not None:
+        return _pinned
+    if _made is None:
+        with _making:
+            if _made is None:
+                settings = get_settings()
+                _made = Cache(Store(Address.of_alias(cache_configuration(settings)), site(settings)))
+    return _made
+
+
+@contextmanager
+def pinned(cache: Cache) -> Iterator[None]:
+    """Puts another cache in place of the one that the settings say, for the whole process."""
+    global _pinned
+    before, _pinned = _pinned, cache
+    try:
+        yield
+    finally:
+        _pinned = before
+
+
+def site(settings: Settings) -> str:
+    """What keeps sites apart that share a server."""
+    prefix = str(cache_configuration(settings).get("KEY_PREFIX", ""))
+    return f"{prefix}:{settings.namespace}" if prefix else settings.namespace
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    global _made
+    if setting in ("AICACHE", "CACHES"):
+        with _making:
+            old, _made = _made, None
+        if old is not None:
+            old.store.close()
+
+
+def _forget_after_fork() -> None:
+    """A child has its parent's sockets and none of its threads: it starts anew, and leaves the parent's alone."""
+    global _made, _making
+    _made, _making = None, threading.Lock()
+
+
+setting_changed.connect(_forget, dispatch_uid="aicache.cache")
+os.register_at_fork(after_in_child=_forget_after_fork)

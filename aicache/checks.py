@@ -1,0 +1,82 @@
+"""System checks: each with an id, and a hint that says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.exceptions import ImproperlyConfigured
+
+from aicache.conf import Settings, cache_configuration, get_settings, middleware_paths
+from aicache.store import Address
+
+SCOPE_MIDDLEWARE = "aicache.middleware.ScopeMiddleware"
+
+
+@register(Tags.caches)
+def check_settings(app_configs: Sequence[Any] | None, **_: Any) -> list[CheckMessage]:
+    """E001: the AICACHE setting. E002: its alias in CACHES. W001: nobody says whose call it is. W002: order."""
+    try:
+        settings = get_settings()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), hint="See docs/settings.md.", id="aicache.E001")]
+    return [*_alias(settings), *_tenant(settings), *_order()]
+
+
+def _alias(settings: Settings) -> list[CheckMessage]:
+    hint = (
+        f'Give CACHES["{settings.cache_alias}"] the BACKEND "django_redis.cache.RedisCache" and a LOCATION such as '
+        '"redis://127.0.0.1:6379/1", or name another alias in AICACHE["CACHE_ALIAS"].'
+    )
+    try:
+        configuration = cache_configuration(settings)
+        backend = str(configuration.get("BACKEND", ""))
+        if "redis" not in backend.lower():
+            return [
+                Error(
+                    f"the cache alias {settings.cache_alias!r} is a {backend!r}, not Redis",
+                    hint=hint,
+                    id="aicache.E002",
+                )
+            ]
+        Address.of_alias(configuration)
+    except (ImproperlyConfigured, ValueError) as error:
+        return [
+            Error(f"the cache alias {settings.cache_alias!r} cannot be used: {error}", hint=hint, id="aicache.E002")
+        ]
+    return []
+
+
+def _tenant(settings: Settings) -> list[CheckMessage]:
+    if settings.tenant is not None or settings.single_tenant:
+        return []
+    return [
+        Warning(
+            "nobody says whose a call is: only calls inside a scope(tenant=…) are cached",
+            hint='Set AICACHE["TENANT"] to a callable, or SINGLE_TENANT=True if the site has one tenant.',
+            id="aicache.W001",
+        )
+    ]
+
+
+def _order() -> list[CheckMessage]:
+    paths = middleware_paths()
+    if SCOPE_MIDDLEWARE not in paths:
+        return []
+    before = paths[: paths.index(SCOPE_MIDDLEWARE)]
+    late = [
+        path
+        for path in paths
+        if path not in before
+        and path.endswith((".LocaleMiddleware", ".AuthenticationMiddleware", ".SessionMiddleware"))
+    ]
+    if not late:
+        return []
+    return [
+        Warning(
+            f"{SCOPE_MIDDLEWARE} comes before {', '.join(late)}: it cannot know the user or the locale yet",
+            hint=f"Move {SCOPE_MIDDLEWARE} to the end of MIDDLEWARE.",
+            id="aicache.W002",
+        )
+    ]

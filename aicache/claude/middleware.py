@@ -1,0 +1,100 @@
+"""Stands between the SDK and upstream, once for each HTTP attempt."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from anthropic import APIConnectionError, Middleware
+from anthropic import APIResponse as Response
+from anthropic import AsyncAPIResponse as AsyncResponse
+from opentelemetry import trace
+
+from aicache.cache import get_cache
+from aicache.claude import response as responses
+from aicache.claude.request import Attempt, attempt
+from aicache.core.flow import serve
+from aicache.core.records import Called, CallInfo, Served
+
+logger = logging.getLogger("aicache")
+
+
+class CacheMiddleware(Middleware):
+    """``client`` is the one it was made for: its base URL and default headers are part of each key."""
+
+    client: Any = None
+
+    def handle(self, request: Any, call_next: Any) -> Any:
+        made = attempt(self.client, request)
+        if made is None:
+            return call_next(request)
+
+        def call() -> Called:
+            try:
+                response: Response[Any] = call_next(request)
+            except APIConnectionError as error:
+                return responses.unreached(error, made)
+            if not request.stream:
+                response.read()
+            return responses.called(response, made)
+
+        if made.ask is None:
+            try:
+                served = made.passed(call())
+            except Exception:
+                made.record(CallInfo("error"))
+                raise
+        else:
+            try:
+                served = get_cache().serve(serve(made.ask), call)
+            except Exception:
+                made.record(CallInfo("error", key=made.ask.key))
+                raise
+        given, told = self._give(made, served, Response)
+        if isinstance(given, Response) and responses.is_whole(given):
+            responses.mark_message(given.parse(), told)
+        return given
+
+    async def handle_async(self, request: Any, call_next: Any) -> Any:
+        made = attempt(self.client, request)
+        if made is None:
+            return await call_next(request)
+
+        async def call() -> Called:
+            try:
+                response: AsyncResponse[Any] = await call_next(request)
+            except APIConnectionError as error:
+                return responses.unreached(error, made)
+            if not request.stream:
+                await response.read()
+            return responses.called(response, made)
+
+        if made.ask is None:
+            try:
+                served = made.passed(await call())
+            except Exception:
+                made.record(CallInfo("error"))
+                raise
+        else:
+            try:
+                served = await get_cache().aserve(serve(made.ask), call)
+            except Exception:
+                made.record(CallInfo("error", key=made.ask.key))
+                raise
+        given, told = self._give(made, served, AsyncResponse)
+        if isinstance(given, AsyncResponse) and responses.is_whole(given):
+            responses.mark_message(await given.parse(), told)
+        return given
+
+    def _give(self, made: Attempt, served: Served, kind: Any) -> tuple[Any, CallInfo]:
+        """What the caller gets: its own response, a replay of another's, or the error that another's call met."""
+        told = made.info(served)
+        made.record(told)
+        trace.get_current_span().set_attribute("aicache.status", told.status)
+        if served.own is not None:
+            if isinstance(served.own.raw, BaseException):
+                raise served.own.raw
+            return responses.marked(served.own.raw, told), told
+        if served.failure is not None:
+            return responses.failed_again(served.failure, made, told, kind), told
+        return responses.replayed(served.given, made, told, kind), told

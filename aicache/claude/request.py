@@ -1,0 +1,165 @@
+"""One HTTP attempt as the cache sees it: whose it is, what its key is, whether it may be answered at all."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
+
+from anthropic import Omit
+from httpx2 import Timeout
+
+from aicache.conf import get_settings
+from aicache.context import Frame, current, current_tenant, tenant_digest
+from aicache.core.fingerprint import Question, Unkeyable, fingerprint
+from aicache.core.policy import Policy, unanswerable
+from aicache.core.records import Ask, Called, CallInfo, Failure, Served, Status
+
+PATH: Final = "/v1/messages"
+RAW_RESPONSE_HEADER: Final = "x-stainless-raw-response"
+
+# Added to a waiter's patience: where leader and waiter allow the same time, the leader's timeout is heard first, and is
+# one failure for all rather than a call upstream by each.
+GRACE: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """``ask`` is None where the call passes the cache by, with ``status`` and ``reason`` saying why."""
+
+    client: Any
+    request: Any
+    url: str
+    call: str
+    frame: Frame
+    ask: Ask | None
+    status: Status = "miss"
+    reason: str = ""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the caller wants the parsed message itself, not a response around it."""
+        return RAW_RESPONSE_HEADER not in {name.lower() for name in self.request.headers}
+
+    def passed(self, called: Called) -> Served:
+        failed = isinstance(called.outcome, Failure)
+        return Served("error" if failed else self.status, self.reason, own=called)
+
+    def info(self, served: Served) -> CallInfo:
+        return CallInfo.of(served, self.ask.key if self.ask else "", self.frame.tags)
+
+    def record(self, info: CallInfo) -> None:
+        self.frame.record(self.call, info)
+
+
+def attempt(client: Any, request: Any) -> Attempt | None:
+    """None for what is none of the cache's business. Raises what the site's own TENANT callable raises."""
+    target = urlsplit(request.url)
+    body = _body(request)
+    if request.method.lower() != "post" or target.path.rstrip("/") != PATH or body is None:
+        return None
+    settings, frame = get_settings(), current()
+    base_url = f"{target.scheme}://{target.netloc}" if target.netloc else str(client.base_url).rstrip("/")
+    call = request.options.idempotency_key or uuid.uuid4().hex
+    url = f"{base_url}{target.path}"
+
+    def passes_by(status: Status, reason: str = "") -> Attempt:
+        return Attempt(client, request, url, call, frame, None, status, reason)
+
+    policy = settings.policy(frame.policy or settings.default_policy)
+    if not settings.enabled:
+        return passes_by("bypass", "disabled")
+    if frame.bypass:
+        return passes_by("bypass", "asked")
+    if request.stream or body.get("stream"):
+        return passes_by("bypass", "stream")
+    if (tenant := current_tenant()) is None:
+        return passes_by("unscoped")
+    if (reason := unanswerable(body, policy)) is not None:
+        return passes_by("bypass", reason)
+    if not (isinstance(request.cast_to, type) and hasattr(request.cast_to, "construct")):
+        return passes_by("bypass", "cast_to")
+    headers = _headers(client, request)
+    question = Question(
+        path=target.path,
+        base_url=base_url,
+        body=body,
+        headers=headers,
+        query=_query(client, request, target.query),
+        locale=frame.locale,
+        tags=frame.tags,
+        vary=frame.vary,
+        variant=frame.variant,
+    )
+    try:
+        print_ = fingerprint(question)
+    except Unkeyable:
+        return passes_by("bypass", "unkeyable")
+    timeout = _timeout(client, request)
+    ask = Ask(
+        key=print_.key,
+        lineage=print_.lineage,
+        tenant=tenant_digest(tenant),
+        policy=policy,
+        refresh=frame.refresh,
+        credential=_credential(client, headers),
+        attempt=request.retries_taken,
+        timeout=timeout,
+        patience=_patience(policy, timeout),
+    )
+    return Attempt(client, request, url, call, frame, ask)
+
+
+def _body(request: Any) -> Mapping[str, Any] | None:
+    body = request.json
+    if not isinstance(body, Mapping):
+        return None
+    extra = request.options.extra_json
+    return {**body, **extra} if extra else body
+
+
+def _headers(client: Any, request: Any) -> dict[str, str]:
+    """What will be sent: the client's defaults with the request's own over them."""
+    headers: dict[str, str] = {}
+    for name, value in client.default_headers.items():
+        if not isinstance(value, Omit):
+            headers[name.lower()] = value
+    for name, value in request.headers.items():
+        if isinstance(value, Omit):
+            # Some clients send their default all the same: neither with it nor without it, but a key of its own.
+            if (default := headers.pop(name.lower(), None)) is not None and not name.lower().startswith("x-stainless-"):
+                headers[f"{name.lower()} omitted"] = default
+        else:
+            headers[name.lower()] = value
+    return headers
+
+
+def _query(client: Any, request: Any, in_url: str) -> tuple[tuple[str, str], ...]:
+    given = {**client.default_query, **dict(request.query_params or {})}
+    return tuple((name, str(value)) for name, value in [*parse_qsl(in_url, keep_blank_values=True), *given.items()])
+
+
+def _timeout(client: Any, request: Any) -> float | None:
+    given = request.timeout
+    if given is not None and not isinstance(given, int | float | Timeout):
+        given = client.timeout
+    if isinstance(given, Timeout):
+        given = given.read
+    return None if given is None else float(given)
+
+
+def _patience(policy: Policy, timeout: float | None) -> float:
+    own = math.inf if timeout is None else timeout + GRACE
+    return own if policy.wait is None else min(own, policy.wait)
+
+
+def _credential(client: Any, headers: Mapping[str, str]) -> str:
+    """A digest that is equal only where the credential is. A provider that mints tokens is known by its object."""
+    known = [headers.get("authorization", ""), headers.get("x-api-key", "")]
+    if not any(known):
+        known = [repr(getattr(client, "credentials", None)), str(id(client)), uuid.getnode().__str__()]
+    return hashlib.sha256("\0".join(known).encode()).hexdigest()[:16]

@@ -1,0 +1,171 @@
+"""Answers ⇄ the SDK's responses: what is kept of one, and how a kept one is given back."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any, Final
+
+import anthropic
+import httpx2
+
+from aicache.calls import ATTRIBUTE, EXTENSION
+from aicache.claude.request import Attempt
+from aicache.core.records import Answer, Called, CallInfo, Entry, Failure, Headers
+from aicache.ledger.prices import price
+
+# How this one response travelled, or what is true of this one moment: not repeated with a stored answer.
+NOT_KEPT: Final = frozenset(
+    {
+        "alt-svc",
+        "cache-status",
+        "cf-cache-status",
+        "cf-ray",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "date",
+        "keep-alive",
+        "retry-after",
+        "server-timing",
+        "set-cookie",
+        "strict-transport-security",
+        "trailer",
+        "transfer-encoding",
+        "via",
+    }
+)
+RATE_LIMITS: Final = ("anthropic-ratelimit-", "x-ratelimit-")
+# Of a failure more is repeated: its retry-after and its limits tell each caller's SDK when to come back.
+NOT_REPEATED: Final = frozenset(
+    {"connection", "content-encoding", "content-length", "keep-alive", "set-cookie", "transfer-encoding"}
+)
+
+
+def called(response: Any, made: Attempt) -> Called:
+    """How an own call ended that got a response. A stream is passed on unread."""
+    raw: httpx2.Response = response.http_response
+    if not raw.is_success:
+        body = b"" if made.request.stream else raw.content
+        return Called(
+            response,
+            Failure(
+                "status",
+                raw.status_code,
+                tuple((name, value) for name, value in raw.headers.items() if name not in NOT_REPEATED),
+                body,
+                attempt=made.request.retries_taken,
+                credential=made.ask.credential if made.ask else "",
+            ),
+        )
+    if made.ask is None:
+        return Called(response, Answer(b""))
+    try:
+        message = json.loads(raw.content)
+    except ValueError:
+        message = None
+    return Called(response, Answer(raw.content, _kept(raw.headers), price(message)), message)
+
+
+def unreached(error: anthropic.APIConnectionError, made: Attempt) -> Called:
+    """How an own call ended that got none."""
+    timed_out = isinstance(error, anthropic.APITimeoutError)
+    ask = made.ask
+    failure = Failure(
+        "timeout" if timed_out else "connection",
+        body=str(error).encode(),
+        attempt=made.request.retries_taken,
+        credential=ask.credential if ask else "",
+        timeout=ask.timeout if ask else None,
+    )
+    return Called(error, failure)
+
+
+def _kept(headers: httpx2.Headers) -> Headers:
+    return tuple(
+        (name, value) for name, value in headers.items() if name not in NOT_KEPT and not name.startswith(RATE_LIMITS)
+    )
+
+
+def marked(response: Any, info: CallInfo) -> Any:
+    """A response, with what the cache has to say of it."""
+    raw: httpx2.Response = response.http_response
+    raw.headers["cache-status"] = cache_status(info)
+    raw.extensions[EXTENSION] = info
+    return response
+
+
+def is_whole(response: Any) -> bool:
+    """Whether the response's parsed form, which it memoises, is a message that the caller will get."""
+    raw: httpx2.Response = response.http_response
+    return raw.is_success and raw.is_closed and raw.headers.get("content-type", "").startswith("application/json")
+
+
+def mark_message(message: Any, info: CallInfo) -> None:
+    if isinstance(message, anthropic.BaseModel):
+        setattr(message, ATTRIBUTE, info)
+
+
+def replayed(entry: Entry, made: Attempt, info: CallInfo, kind: Any) -> Any:
+    """A stored or shared answer: the parsed message where that is what was asked for, else a response around it."""
+    request = made.request
+    if made.is_plain and not getattr(made.client, "_strict_response_validation", False):
+        message = request.cast_to.construct(**json.loads(entry.answer.body))
+        if callable(parse := request.options.post_parser):
+            message = parse(message)
+        headers = dict(entry.answer.headers)
+        message._request_id = headers.get("request-id")
+        message._workspace_id = headers.get("anthropic-workspace-id")
+        setattr(message, ATTRIBUTE, info)
+        return message
+    return marked(_response(200, entry.answer.headers, entry.answer.body, made, kind), info)
+
+
+def failed_again(failure: Failure, made: Attempt, info: CallInfo, kind: Any) -> Any:
+    """The error that another's call met: the response that the SDK will raise for, or the connection error itself."""
+    if failure.kind == "status":
+        return marked(_response(failure.status, failure.headers, failure.body, made, kind), info)
+    request = httpx2.Request("POST", made.url)
+    if failure.kind == "timeout":
+        raise anthropic.APITimeoutError(request=request)
+    raise anthropic.APIConnectionError(message=failure.body.decode(errors="replace"), request=request)
+
+
+def _response(status: int, headers: Headers, body: bytes, made: Attempt, kind: Any) -> Any:
+    request = made.request
+    raw = httpx2.Response(
+        status, headers=list(headers), stream=httpx2.ByteStream(body), request=httpx2.Request("POST", made.url)
+    )
+    raw.read()
+    raw.elapsed = timedelta(0)
+    return kind(
+        raw=raw,
+        client=made.client,
+        cast_to=request.cast_to,
+        stream=False,
+        stream_cls=None,
+        options=request.options,
+        retries_taken=request.retries_taken,
+    )
+
+
+def cache_status(info: CallInfo) -> str:
+    """One member of an RFC 9211 Cache-Status header."""
+    match info.status:
+        case "hit" | "semantic":
+            parts = ["hit"]
+        case "stale":
+            parts = ["hit", "detail=stale"]
+        case "coalesced":
+            parts = ["fwd=miss", "collapsed"]
+        case "bypass" | "unscoped" | "degraded":
+            parts = ["fwd=bypass", f"detail={info.status}"]
+        case "error":
+            parts = ["fwd=miss", "detail=error"]
+        case _:
+            parts = ["fwd=miss"]
+    if info.stored and info.status == "miss":
+        parts.append("stored")
+    if info.expires_in is not None:
+        parts.append(f"ttl={int(info.expires_in)}")
+    return "; ".join(["aicache", *parts])

@@ -1,0 +1,175 @@
+"""``AICACHE`` → one frozen, validated Settings. The only reader of ``django.conf``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, Final
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from aicache.core.policy import Policy, policies
+
+ROOT: Final = "AICACHE"
+
+
+@dataclass(frozen=True, slots=True)
+class TenantSource:
+    """The site's callable that says whose call it is: of the request, of nothing (asked at each call), or of either."""
+
+    ask: Callable[..., Any]
+    takes_request: bool
+    needs_request: bool
+
+    @property
+    def is_async(self) -> bool:
+        return inspect.iscoroutinefunction(self.ask) or inspect.iscoroutinefunction(
+            getattr(self.ask, "__call__", None)  # noqa: B004 - an object with an async __call__ is async
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that a site may choose, under the names of ``AICACHE`` in lower case; see docs/settings.md."""
+
+    enabled: bool = True
+    cache_alias: str = "default"
+    namespace: str = "1"
+    tenant: TenantSource | None = None
+    single_tenant: bool = False
+    database: str = "default"
+    policies: Mapping[str, Policy] = None  # type: ignore[assignment]  # never None after load()
+    default_policy: str = "default"
+
+    def policy(self, name: str) -> Policy:
+        """Raises ValueError that lists what is known."""
+        try:
+            return self.policies[name]
+        except (KeyError, TypeError):
+            known = ", ".join(sorted(self.policies))
+            raise ValueError(f"there is no policy {name!r}; known: {known}") from None
+
+
+KNOWN: Final = [field.name.upper() for field in fields(Settings)]
+
+
+@cache
+def get_settings() -> Settings:
+    """Read once; anew after ``override_settings``. Raises ImproperlyConfigured that names key and value."""
+    return load(getattr(django_settings, ROOT, {}))
+
+
+def load(given: Any) -> Settings:
+    """Raises ImproperlyConfigured."""
+    if not isinstance(given, Mapping):
+        raise ImproperlyConfigured(f"{ROOT} is {given!r}; accepted: a dict with {', '.join(KNOWN)}")
+    for key in given:
+        if key not in KNOWN:
+            raise ImproperlyConfigured(f"{ROOT} has the unknown key {key!r}; accepted: {', '.join(KNOWN)}")
+    try:
+        known = policies(_typed(given, "POLICIES", {}, Mapping, "a dict of policies"))
+    except (ValueError, TypeError) as error:
+        raise ImproperlyConfigured(f'{ROOT}["POLICIES"]: {error}') from error
+    settings = Settings(
+        enabled=_typed(given, "ENABLED", True, bool, "True or False"),
+        cache_alias=_typed(given, "CACHE_ALIAS", "default", str, "a key of CACHES"),
+        namespace=_name(given, "NAMESPACE", "1"),
+        tenant=_tenant(given.get("TENANT")),
+        single_tenant=_typed(given, "SINGLE_TENANT", False, bool, "True or False"),
+        database=_typed(given, "DATABASE", "default", str, "a key of DATABASES"),
+        policies=known,
+        default_policy=_typed(given, "DEFAULT_POLICY", "default", str, "the name of a policy"),
+    )
+    if settings.single_tenant and settings.tenant is not None:
+        raise ImproperlyConfigured(f'{ROOT} sets both "TENANT" and "SINGLE_TENANT"; accepted: one of them')
+    if settings.database not in django_settings.DATABASES and settings.database != "default":
+        raise ImproperlyConfigured(
+            f'{ROOT}["DATABASE"] is {settings.database!r}; accepted: one of {", ".join(django_settings.DATABASES)}'
+        )
+    try:
+        settings.policy(settings.default_policy)
+    except ValueError as error:
+        raise ImproperlyConfigured(f'{ROOT}["DEFAULT_POLICY"]: {error}') from error
+    return settings
+
+
+def cache_configuration(settings: Settings) -> Mapping[str, Any]:
+    """The alias's part of Django's CACHES. Raises ImproperlyConfigured."""
+    configured: Mapping[str, Any] = django_settings.CACHES
+    if settings.cache_alias not in configured:
+        raise ImproperlyConfigured(
+            f'{ROOT}["CACHE_ALIAS"] is {settings.cache_alias!r}; accepted: one of CACHES, {", ".join(configured)}'
+        )
+    chosen: Mapping[str, Any] = configured[settings.cache_alias]
+    return chosen
+
+
+def middleware_paths() -> list[str]:
+    return list(django_settings.MIDDLEWARE)
+
+
+def _typed(given: Mapping[str, Any], key: str, default: Any, kind: Any, accepted: str) -> Any:
+    value = given.get(key, default)
+    if not isinstance(value, kind):
+        raise ImproperlyConfigured(f'{ROOT}["{key}"] is {value!r}; accepted: {accepted}')
+    return value
+
+
+def _name(given: Mapping[str, Any], key: str, default: str) -> str:
+    """A word that may stand in a key; a number will do, as namespaces are bumped."""
+    value = given.get(key, default)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if (
+        not isinstance(value, str)
+        or not value
+        or len(value) > 64
+        or not value.replace("-", "_").isidentifier() | value.isalnum()
+    ):
+        raise ImproperlyConfigured(
+            f'{ROOT}["{key}"] is {value!r}; accepted: 1 to 64 letters, digits, "-" and "_", or a number'
+        )
+    return value
+
+
+def _tenant(value: Any) -> TenantSource | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        try:
+            value = import_string(value)
+        except ImportError as error:
+            raise ImproperlyConfigured(
+                f'{ROOT}["TENANT"] is {value!r}, which cannot be imported ({error}); accepted: a callable or a dotted '
+                "path to one. One tenant for all is SINGLE_TENANT=True"
+            ) from error
+    if not callable(value):
+        raise ImproperlyConfigured(
+            f'{ROOT}["TENANT"] is {value!r}; accepted: a callable or a dotted path to one. '
+            "One tenant for all is SINGLE_TENANT=True"
+        )
+    positional = [
+        parameter
+        for parameter in inspect.signature(value).parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.VAR_POSITIONAL)
+    ]
+    required = [p for p in positional if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
+    if len(required) > 1:
+        raise ImproperlyConfigured(
+            f'{ROOT}["TENANT"] is {value!r}, which needs {len(required)} arguments; '
+            "accepted: a callable of none, or of the request"
+        )
+    return TenantSource(value, takes_request=bool(positional), needs_request=bool(required))
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting in (ROOT, "CACHES"):
+        get_settings.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="aicache.conf")

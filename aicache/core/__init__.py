@@ -1,0 +1,1 @@
+"""Decisions only: no Django, no Redis, no SDK, no clock of its own."""

@@ -1,0 +1,128 @@
+"""What a flow may ask for. Each operation says what is sent back; those marked so may raise Unavailable instead."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from aicache.core.policy import Life, Policy
+from aicache.core.records import Ask, Entry, Failure
+
+
+class Unavailable(Exception):
+    """The store cannot do it now. The message is one machine-readable word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one look found. ``now``: unix seconds. ``reason``: why there is no entry. ``enabled``: the fleet's switch."""
+
+    entry: Entry | None
+    now: float
+    reason: str = ""
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One round trip for all that decides about a hit. → Seen, or Unavailable."""
+
+    ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """Becomes the leader, unless somebody is or an answer has come. → Entry | Failure | Held | Led, or Unavailable.
+
+    ``since``: seconds since the caller began; an earlier failure than that is none of its business. ``refresh``: an
+    entry that stands is no answer.
+    """
+
+    ask: Ask
+    since: float
+    refresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Led:
+    """The caller leads; ``token`` is its proof."""
+
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The leader with ``token`` is at it; unless it renews, its lease is over in ``seconds``."""
+
+    token: str
+    seconds: float
+
+
+class News(Enum):
+    """What a waiter may hear instead of an answer."""
+
+    NOT_SHARED = "not_shared"  # the leader's answer is for the leader alone
+    LOOK_AGAIN = "look_again"  # stored, abandoned, or nothing heard in time
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Waits for the leader with ``token``, at most ``seconds``. → Entry | Failure | News, or Unavailable."""
+
+    ask: Ask
+    token: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Calls upstream. → Called; raises what the call raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """``now``: unix seconds. ``life``: that of an answer kept now."""
+
+    now: float
+    life: Life
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """What time it is, and when an answer that is kept now would die. → Moment."""
+
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Ends the leader's flight: stores, tells the waiters, frees the lease.
+
+    → whether the lease was still the leader's; if not, nothing was stored or freed; or Unavailable. One of: an entry
+    (``keep``: store it; ``share``: give it to the waiters), a failure, or neither (abandoned).
+    """
+
+    ask: Ask
+    token: str
+    entry: Entry | None = None
+    keep: bool = False
+    share: bool = False
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Elapsed:
+    """→ seconds since the flow began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Runs another flow in the background; its errors are logged there. → None."""
+
+    flow: Flow
+
+
+Operation = Look | Lead | Wait | Call | Now | Finish | Elapsed | Spawn
+Flow = Generator[Operation, Any, Any]

@@ -1,0 +1,222 @@
+"""May a request be answered from the cache, may its answer be kept, for how long, and why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+
+END_OF_HOUR: Final = "end_of_hour"
+END_OF_DAY: Final = "end_of_day"
+
+Ttl = float | Literal["end_of_hour", "end_of_day"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A named, frozen set of choices. Times are seconds, sizes bytes.
+
+    ``ttl``: how long an answer is fresh, or ``"end_of_hour"`` / ``"end_of_day"`` in Django's current time zone.
+    ``stale_while_revalidate``: for how much longer it is served while one caller's copy is renewed in the background.
+    ``jitter``: the largest share of the ttl that is cut off at random, so that answers made together do not
+    die together.
+    ``wait``: how long a duplicate waits for the call that is under way before it calls upstream by itself;
+    None = as long as the request's own timeout.
+    ``max_bytes``: a larger answer is passed on and not kept.
+    """
+
+    name: str
+    ttl: Ttl = 3600.0
+    stale_while_revalidate: float = 0.0
+    jitter: float = 0.0
+    wait: float | None = None
+    max_bytes: int = 1_000_000
+    store_tool_use: bool = False
+    store_truncated: bool = False
+    store_refusals: bool = False
+    allow_external_state: bool = False
+
+    def __post_init__(self) -> None:
+        if self.ttl not in (END_OF_HOUR, END_OF_DAY):
+            _number(self, "ttl", 'a number of seconds from 0 up, "end_of_hour" or "end_of_day"')
+        _number(self, "stale_while_revalidate", "a number of seconds from 0 up")
+        _number(self, "max_bytes", "a number of bytes from 0 up")
+        if self.wait is not None:
+            _number(self, "wait", "None or a number of seconds from 0 up")
+        _number(self, "jitter", "a number from 0 to 1", most=1)
+        for name in FLAGS:
+            if not isinstance(getattr(self, name), bool):
+                raise _refused(self, name, "True or False")
+
+
+FLAGS: Final = ("store_tool_use", "store_truncated", "store_refusals", "allow_external_state")
+
+
+def _number(policy: Policy, name: str, accepted: str, most: float = float("inf")) -> None:
+    value = getattr(policy, name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+        raise _refused(policy, name, accepted)
+
+
+def _refused(policy: Policy, name: str, accepted: str) -> ValueError:
+    return ValueError(f"policy {policy.name!r}: {name} is {getattr(policy, name)!r}; accepted: {accepted}")
+
+
+SHIPPED: Final[Mapping[str, Mapping[str, Any]]] = {
+    "default": {},
+    "chat": {"ttl": 300.0},  # a visitor who asks again after a pause means it
+    "analysis": {"ttl": 4 * 3600.0},  # the same document gives the same review for a working session
+    "batch": {"ttl": 24 * 3600.0},  # a job that is started again the same day must not pay again
+    "retry": {"ttl": 60.0},  # duplicates only: double-clicks, retries, redelivered tasks
+    "static": {"ttl": 30 * 24 * 3600.0},  # answers about what does not change
+    "daily": {"ttl": END_OF_DAY},  # "today's …" is wrong one second after midnight
+    "hourly": {"ttl": END_OF_HOUR},
+    "live": {"ttl": 60.0},  # figures that move: at most a minute old
+}
+
+
+def policies(own: Mapping[str, Mapping[str, Any]]) -> dict[str, Policy]:
+    """The shipped policies with a site's own over them, by name.
+
+    Each sets some fields; the rest is as in ``default``. Raises ValueError or TypeError that names policy and field.
+    """
+    known = [field.name for field in fields(Policy) if field.name != "name"]
+    chosen = {**SHIPPED, **own}
+    for name, given in chosen.items():
+        if not isinstance(given, Mapping):
+            raise TypeError(f"policy {name!r} is {given!r}; accepted: a dict of {', '.join(known)}")
+        for field in given:
+            if field not in known:
+                raise ValueError(f"policy {name!r} has the unknown field {field!r}; accepted: {', '.join(known)}")
+    base = chosen["default"]
+    return {name: Policy(name=name, **{**base, **given}) for name, given in chosen.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """When an answer stops being fresh, and when it may no longer be served at all (unix seconds)."""
+
+    fresh_until: float
+    dies_at: float
+
+
+def life(policy: Policy, now: datetime, chance: float) -> Life:
+    """The life of an answer kept at ``now`` (aware, in the time zone that day and hour are meant in).
+
+    ``chance`` is a draw from [0, 1) for the jitter, which only ever shortens.
+    """
+    if policy.ttl == END_OF_HOUR:
+        # Counted in elapsed time: an hour that the clocks repeat ends twice.
+        ttl = 3600 - (now.minute * 60 + now.second + now.microsecond / 1e6)
+    elif policy.ttl == END_OF_DAY:
+        # Wall-clock arithmetic: a day on which the clocks change has 23 or 25 hours.
+        end = now.replace(hour=0, minute=0, second=0, microsecond=0, fold=0) + timedelta(days=1)
+        ttl = end.timestamp() - now.timestamp()
+    else:
+        ttl = float(policy.ttl)
+    fresh_until = now.timestamp() + ttl * (1 - policy.jitter * chance)
+    return Life(fresh_until, fresh_until + policy.stale_while_revalidate if ttl else fresh_until)
+
+
+# What makes a request one that no stored answer can stand for, each with its reason.
+STATEFUL_FIELDS: Final[Mapping[str, str]] = {
+    "thread": "the answer depends on a conversation that the provider keeps",
+    "container": "the answer depends on files in a container",
+    "mcp_servers": "the answer depends on other servers",
+    "fallback_credit_token": "the token is good for one call",
+}
+# Typed tools that the caller runs; any other typed tool runs at the provider, against a world that moves.
+CLIENT_TOOLS: Final = ("custom", "bash_", "text_editor_", "computer_", "memory_")
+EXTERNAL_SOURCES: Final = ("file", "url")
+
+
+def unanswerable(body: Mapping[str, Any], policy: Policy) -> str | None:
+    """Why this request must go to upstream and its answer be nobody else's: a reason, or None."""
+    if body.get("max_tokens") == 0:
+        return "prewarm"
+    for field in STATEFUL_FIELDS:
+        if body.get(field):
+            return f"stateful:{field}"
+    if policy.allow_external_state:
+        return None
+    for tool in _mappings(body.get("tools")):
+        kind = tool.get("type")
+        if isinstance(kind, str) and not kind.startswith(CLIENT_TOOLS):
+            return f"server_tool:{kind}"
+    for block in content_blocks(body):
+        source = block.get("source")
+        if isinstance(source, Mapping) and source.get("type") in EXTERNAL_SOURCES:
+            return f"external_source:{source['type']}"
+        if block.get("type") == "container_upload":
+            return "external_source:container_upload"
+    return None
+
+
+def content_blocks(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Every content block of a request, nested ones too: system, messages, tool results, documents of blocks."""
+    yield from _blocks(body.get("system"))
+    for message in _mappings(body.get("messages")):
+        yield from _blocks(message.get("content"))
+
+
+def _blocks(content: Any) -> Iterator[Mapping[str, Any]]:
+    for block in _mappings(content):
+        yield block
+        yield from _blocks(block.get("content"))
+        if isinstance(source := block.get("source"), Mapping):
+            yield from _blocks(source.get("content"))
+
+
+def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(value, list | tuple):
+        yield from (item for item in value if isinstance(item, Mapping))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What may be done with an answer: kept for later askers, shared with those who wait now, and if not, why."""
+
+    store: bool
+    share: bool
+    reason: str = ""
+
+
+GOOD: Final = Verdict(store=True, share=True)
+# What a value that is no message is judged by: it is whole as soon as it is there.
+FOR_VALUES: Final[Mapping[str, bool]] = {"allow_external_state": True}
+FINISHED: Final = ("end_turn", "stop_sequence")
+
+
+def verdict(message: Any, size: int, policy: Policy) -> Verdict:
+    """Judges an answer: the parsed body of a 200, None where it was no JSON; ``size`` in bytes.
+
+    An unknown stop reason is not kept: it may be one that must not be.
+    """
+    if not isinstance(message, Mapping) or message.get("type") != "message":
+        return Verdict(store=False, share=False, reason="not_a_message")
+    stop = message.get("stop_reason")
+    kinds = {block.get("type") for block in _mappings(message.get("content"))}
+    if "tool_use" in kinds or stop == "tool_use":
+        if not policy.store_tool_use:  # two callers would run the tool twice
+            return Verdict(store=False, share=False, reason="stop_reason:tool_use")
+    elif stop == "max_tokens":
+        if not policy.store_truncated:
+            return Verdict(store=False, share=True, reason="stop_reason:max_tokens")
+    elif stop == "refusal":
+        if not policy.store_refusals:
+            return Verdict(store=False, share=True, reason="stop_reason:refusal")
+    elif stop not in FINISHED:
+        # pause_turn is to be continued by its own caller; the others are unfinished in their own ways.
+        return Verdict(store=False, share=False, reason=f"stop_reason:{stop}")
+    if not policy.allow_external_state and (message.get("container") or any(map(_runs_at_provider, kinds))):
+        return Verdict(store=False, share=True, reason="server_tool")
+    if size > policy.max_bytes:
+        return Verdict(store=False, share=True, reason="too_large")
+    return GOOD
+
+
+def _runs_at_provider(kind: Any) -> bool:
+    return isinstance(kind, str) and (
+        kind in ("server_tool_use", "mcp_tool_use") or (kind.endswith("_tool_result") and kind != "tool_result")
+    )

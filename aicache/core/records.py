@@ -1,0 +1,173 @@
+"""The frozen dataclasses that cross rooms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
+
+from aicache.core.policy import Policy
+
+Status = Literal["hit", "stale", "semantic", "coalesced", "miss", "bypass", "unscoped", "degraded", "error"]
+
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One caller's question to the cache.
+
+    ``tenant`` is a digest. ``patience``: seconds that the caller is ready to wait for somebody else's call.
+    ``timeout``: what the caller allows its own upstream call, None for no limit. ``attempt``: how often the SDK has
+    retried this call. ``credential``: a digest of what the request is authorised with.
+    """
+
+    key: str
+    lineage: str
+    tenant: str
+    policy: Policy
+    refresh: bool = False
+    credential: str = ""
+    attempt: int = 0
+    timeout: float | None = None
+    patience: float = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What upstream answered, ready to be kept: a complete body, decoded, and the headers that are worth repeating.
+
+    ``usd``: what it cost, None where no price is known.
+    """
+
+    body: bytes
+    headers: Headers = ()
+    usd: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An upstream call that failed, ready to be raised again by those who waited for it.
+
+    ``kind``: ``status`` (upstream answered with an error), ``connection`` or ``timeout``. ``attempt``, ``credential``
+    and ``timeout`` are those of the call that failed; they say whom it concerns.
+    """
+
+    kind: Literal["status", "connection", "timeout"]
+    status: int = 0
+    headers: Headers = ()
+    body: bytes = b""
+    attempt: int = 0
+    credential: str = ""
+    timeout: float | None = None
+
+    def concerns(self, ask: Ask) -> bool:
+        """Whether this would have happened to another caller's own call too."""
+        if self.kind == "timeout":  # who allows more time may see the answer come
+            return self.timeout is not None and ask.timeout is not None and ask.timeout <= self.timeout
+        return self.status not in CREDENTIAL_STATUSES or self.credential == ask.credential
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """How a caller's own upstream call ended. ``raw`` is what to give the caller, opaque here; ``message`` the answer's
+    parsed body, None where it is no JSON."""
+
+    raw: Any
+    outcome: Answer | Failure
+    message: Any = None
+
+
+# Errors that say something about who asks: bad key, unpaid bill, no right to the model, own rate limit.
+CREDENTIAL_STATUSES = frozenset({401, 402, 403, 404, 429})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A stored answer. Times are unix seconds."""
+
+    key: str
+    tenant: str
+    answer: Answer
+    stored_at: float
+    fresh_until: float
+    dies_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """How one attempt of a call ended: with exactly one status.
+
+    ``own``: how the caller's own upstream call ended, where it made one. ``entry``: the answer as it is stored or was
+    shared; on a miss, the one just stored. ``failure``: what somebody else's call met. ``now``: unix seconds.
+    ``waited``: seconds.
+    """
+
+    status: Status
+    reason: str = ""
+    own: Called | None = None
+    entry: Entry | None = None
+    failure: Failure | None = None
+    now: float = 0.0
+    waited: float = 0.0
+    stored: bool = False
+
+    @property
+    def given(self) -> Entry:
+        """The entry that answers a caller who made no call of its own."""
+        if self.entry is None:
+            raise LookupError(f"{self.status}: there is no entry to answer with")
+        return self.entry
+
+
+@dataclass(frozen=True, slots=True)
+class CallInfo:
+    """What the cache did with one call; ``aicache.info(answer)`` and ``Calls`` give it.
+
+    ``status``: one word, see the docs. ``reason``: one machine-readable ``word`` or ``word:detail``, or "".
+    ``key``: the answer's key, "" where the call had none. ``age``: seconds since the answer came from upstream.
+    ``expires_in``: seconds for which it will still be fresh; None where it was not kept. ``waited``: seconds spent
+    waiting for somebody else's call. ``saved_usd``: what upstream would have charged; None where the model has no known
+    price. ``stored``: whether the answer is in the cache now.
+    """
+
+    status: Status
+    reason: str = ""
+    key: str = ""
+    age: float = 0.0
+    expires_in: float | None = None
+    tags: frozenset[str] = frozenset()
+    waited: float = 0.0
+    saved_usd: Decimal | None = Decimal(0)
+    stored: bool = False
+
+    @classmethod
+    def of(cls, served: Served, key: str, tags: frozenset[str]) -> CallInfo:
+        entry = served.entry
+        if entry is None:
+            return cls(served.status, served.reason, key, tags=tags, waited=served.waited)
+        return cls(
+            served.status,
+            served.reason,
+            key,
+            age=max(served.now - entry.stored_at, 0.0),
+            expires_in=max(entry.fresh_until - served.now, 0.0) if served.stored else None,
+            tags=tags,
+            waited=served.waited,
+            saved_usd=Decimal(0) if served.own is not None else entry.answer.usd,
+            stored=served.stored,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What was last stored for a question: it tells a later miss why."""
+
+    key: str
+    dies_at: float
+
+    def reason(self, ask: Ask, now: float) -> str:
+        """Why ``ask`` found no entry."""
+        if self.key != ask.key:
+            return "unknown"
+        return "expired" if self.dies_at <= now else "evicted"

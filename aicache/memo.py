@@ -1,0 +1,117 @@
+"""``aicache.remember``: the same service for any other AI call."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from aicache.cache import get_cache
+from aicache.conf import get_settings
+from aicache.context import Frame, current, current_tenant, tenant_digest
+from aicache.core.fingerprint import Question, Unkeyable, fingerprint
+from aicache.core.flow import serve
+from aicache.core.records import Answer, Ask, Called, CallInfo, Failure, Served, Status
+from aicache.errors import ArgumentError, WrongKind
+
+PATH: Final = "aicache.remember"
+WHOLE: Final = {"type": "message", "stop_reason": "end_turn"}  # a value is whole as soon as it is there
+
+
+def remember(request: Mapping[str, Any], call: Callable[[], Any]) -> Any:
+    """``call()``'s value, or the one kept for an equal ``request``; scopes, policies and promises are those of Claude calls.
+
+    ``request``: a JSON-able mapping that says all that the value depends on; ``call``: a function of no arguments, sync
+    or async, that returns a JSON-able value. Where it is async, so is this: await the result. The value is returned as
+    JSON gives it back (a tuple as a list), on a miss too.
+
+    Raises ArgumentError where request or value is no JSON, WrongKind where a sync ``call`` returns an awaitable, and
+    what ``call`` raises; a failure is not kept, and who waited for it calls by itself.
+    """
+    if not isinstance(request, Mapping):
+        raise ArgumentError(f"request is {request!r}; accepted: a JSON-able mapping")
+    if not callable(call):
+        raise ArgumentError(f"call is {call!r}; accepted: a function of no arguments, sync or async")
+    asked = _asked(request)
+    if inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(call.__call__):  # type: ignore[operator]
+        return _aremember(asked, call)
+
+    def calling() -> Called:
+        return _called(call())
+
+    if asked.ask is None:
+        return asked.value(asked.passed(calling()))
+    return asked.value(get_cache().serve(serve(asked.ask), calling))
+
+
+async def _aremember(asked: _Asked, call: Callable[[], Awaitable[Any]]) -> Any:
+    async def calling() -> Called:
+        return _called(await call())
+
+    if asked.ask is None:
+        return asked.value(asked.passed(await calling()))
+    return asked.value(await get_cache().aserve(serve(asked.ask), calling))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """``ask`` is None where the cache is passed by, with ``status`` and ``reason`` saying why."""
+
+    frame: Frame
+    ask: Ask | None = None
+    status: Status = "miss"
+    reason: str = ""
+
+    def passed(self, called: Called) -> Served:
+        return Served(self.status, self.reason, own=called)
+
+    def value(self, served: Served) -> Any:
+        answer = served.given.answer if served.own is None else served.own.outcome
+        if isinstance(answer, Failure):  # a call of one's own raises, and what was not stored is not shared
+            raise LookupError(f"the call failed: {answer}")
+        self.frame.record(uuid.uuid4().hex, CallInfo.of(served, self.ask.key if self.ask else "", self.frame.tags))
+        return json.loads(answer.body)
+
+
+def _asked(request: Mapping[str, Any]) -> _Asked:
+    frame, settings = current(), get_settings()
+    body = {"request": dict(request)}
+    question = Question(PATH, "", body, {}, (), frame.locale, frame.tags, frame.vary, frame.variant)
+    try:
+        print_ = fingerprint(question)
+    except Unkeyable as error:
+        raise ArgumentError(f"request is no JSON: {error}; accepted: a JSON-able mapping") from error
+    if not settings.enabled:
+        return _Asked(frame, status="bypass", reason="disabled")
+    if frame.bypass:
+        return _Asked(frame, status="bypass", reason="asked")
+    if (tenant := current_tenant()) is None:
+        return _Asked(frame, status="unscoped")
+    policy = settings.policy(frame.policy or settings.default_policy)
+    ask = Ask(
+        print_.key,
+        print_.lineage,
+        tenant_digest(tenant),
+        replace(policy, allow_external_state=True),  # what a value depends on is its caller's to say
+        refresh=frame.refresh,
+        patience=float("inf") if policy.wait is None else policy.wait,
+    )
+    return _Asked(frame, ask)
+
+
+def _called(value: Any) -> Called:
+    if inspect.isawaitable(value):
+        if inspect.iscoroutine(value):
+            value.close()
+        raise WrongKind(
+            "call returned an awaitable: it uses an async client in a sync function; accepted: an `async def` "
+            "function, whose remember() is then awaited"
+        )
+    try:
+        body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"call returned {type(value).__name__!r}, which is no JSON ({error})") from error
+    return Called(None, Answer(body), WHOLE)

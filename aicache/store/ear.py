@@ -1,0 +1,142 @@
+"""How this process hears that a call it waits for has ended: one subscription, whatever it waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as WaitTimeout
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from redis.exceptions import RedisError
+
+logger = logging.getLogger("aicache.store")
+
+# News is kept this long for waiters who were told to wait and have not come yet: they are microseconds away.
+KEEP: Final = 5.0
+# While somebody waits and nothing is heard, Redis is asked this often whether it is still there.
+CHECK_EVERY: Final = 1.0
+
+TOKEN: Final = 32  # hex digits at the head of each message
+
+
+@dataclass(slots=True)
+class _Flight:
+    """What this process knows of one leader's call; made by who comes first, a waiter or the news."""
+
+    news: Future[bytes | None] = field(default_factory=Future)
+    waiters: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+
+class Ear:
+    """Threads and tasks wait here on futures; a daemon thread resolves them with what is published on ``channel``.
+
+    The lease names the ears that want to hear, and registering is part of the very script that says who leads: no news
+    is lost between the two, and a publication goes to those processes only that wait for it.
+    """
+
+    def __init__(self, channel: str, subscribe: Callable[[str], Any], check: Callable[[], None]) -> None:
+        self.channel = channel
+        self._subscribe = subscribe
+        self._check = check
+        self._lock = threading.Lock()
+        self._starting = threading.Lock()
+        self._flights: dict[str, _Flight] = {}
+        self._pubsub: Any = None
+
+    @property
+    def listening(self) -> bool:
+        return self._pubsub is not None
+
+    def listen(self) -> None:
+        """Returns once the subscription stands. Raises redis errors."""
+        with self._starting:
+            if self.listening:
+                return
+            pubsub = self._subscribe(self.channel)
+            self._pubsub = pubsub
+            threading.Thread(target=self._hear, args=(pubsub,), name="aicache-ear", daemon=True).start()
+
+    def wait(self, token: str, seconds: float) -> bytes | None:
+        """The news of that leader: a kind byte and a payload. None: nothing in time, or nothing more will be heard."""
+        with self._waiting(token) as news:
+            try:
+                return news.result(seconds) if self.listening else None
+            except WaitTimeout:
+                return None
+
+    async def await_(self, token: str, seconds: float) -> bytes | None:
+        """As ``wait``, for a task."""
+        with self._waiting(token) as news:
+            if not self.listening:
+                return None
+            heard = asyncio.wrap_future(news)
+            # asyncio.wait cancels the future neither in time nor with this task: others wait on it.
+            done, _ = await asyncio.wait({heard}, timeout=seconds)
+            return heard.result() if done else None
+
+    def tell(self, token: str, news: bytes | None) -> None:
+        """Lets this process's waiters for that leader go."""
+        with self._lock:
+            flight = self._flights.setdefault(token, _Flight())
+            if not flight.news.done():
+                flight.news.set_result(news)
+
+    def tell_local(self, token: str, news: bytes | None) -> None:
+        """As ``tell``, where nobody need be told who is not waiting already."""
+        with self._lock:
+            known = token in self._flights
+        if known:
+            self.tell(token, news)
+
+    def let_go(self) -> None:
+        """Lets all waiters go: nothing more will be heard from this subscription."""
+        with self._lock:
+            flights, self._flights = list(self._flights.values()), {}
+        for flight in flights:
+            if not flight.news.done():
+                flight.news.set_result(None)
+
+    @contextmanager
+    def _waiting(self, token: str) -> Iterator[Future[bytes | None]]:
+        with self._lock:
+            flight = self._flights.setdefault(token, _Flight())
+            flight.waiters += 1
+        try:
+            yield flight.news
+        finally:
+            with self._lock:
+                flight.waiters -= 1
+                if not flight.waiters and not flight.news.done() and self._flights.get(token) is flight:
+                    del self._flights[token]
+                self._forget_old()
+
+    def _forget_old(self) -> None:
+        horizon = time.monotonic() - KEEP
+        for token, flight in list(self._flights.items()):
+            if flight.since > horizon:
+                return  # in order of their making: the rest is younger
+            if not flight.waiters:
+                del self._flights[token]
+
+    def _hear(self, pubsub: Any) -> None:
+        try:
+            while True:
+                message = pubsub.get_message(ignore_subscribe_messages=True, timeout=CHECK_EVERY)
+                if message is not None:
+                    data: bytes = message["data"]
+                    self.tell(data[:TOKEN].decode(), data[TOKEN:])
+                elif any(flight.waiters for flight in list(self._flights.values())):
+                    self._check()
+        except (RedisError, OSError, ValueError) as error:
+            logger.info("the ear is closed: %s", error)
+        finally:
+            self._pubsub = None  # before letting go: who comes now sees that nobody listens
+            self.let_go()
+            pubsub.close()

@@ -1,0 +1,36 @@
+-- End a leader's flight: tell the waiters, free the lease, keep the answer or remember the failure for a moment.
+-- A leader that is not the leader any more changes nothing.
+-- KEYS: lease, entry, lineage, failed
+-- ARGV: token, head of the message, payload follows (1/0), payload, entry's life in ms (0 = not kept), lineage, its life in ms,
+--       failure's life in ms (0 = none), attempt, credential
+if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then
+  return 'late'
+end
+local message = ARGV[2]
+if ARGV[3] == '1' then
+  message = message .. ARGV[4]
+end
+local ears = redis.call('HKEYS', KEYS[1])
+redis.call('DEL', KEYS[1])
+for _, ear in ipairs(ears) do
+  if ear ~= 'token' then
+    redis.call('PUBLISH', ear, message)
+  end
+end
+-- A full server refuses what follows; the waiters have their answer all the same.
+if tonumber(ARGV[5]) > 0 then
+  local kept = redis.pcall('SET', KEYS[2], ARGV[4], 'PX', ARGV[5])
+  if kept.err then
+    return 'full'
+  end
+  redis.pcall('SET', KEYS[3], ARGV[6], 'PX', ARGV[7])
+end
+if tonumber(ARGV[8]) > 0 then
+  local now = redis.call('TIME')
+  local at = string.format('%.0f', now[1] * 1000000 + now[2])
+  local kept = redis.pcall('HSET', KEYS[4], 'attempt', ARGV[9], 'at', at, 'credential', ARGV[10], 'failure', ARGV[4])
+  if type(kept) == 'number' then
+    redis.call('PEXPIRE', KEYS[4], ARGV[8])
+  end
+end
+return 'ours'

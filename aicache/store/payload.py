@@ -1,0 +1,124 @@
+"""How entries, failures and lineages are written: a format byte, a JSON header, a body. Unreadable is a miss.
+
+1 byte format · 1 byte codec (0 as it is, 1 zlib) · 4 bytes length of the header · header · body
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+from aicache.core.records import Answer, Ask, Entry, Failure, Lineage
+
+FORMAT: Final = 1
+PLAIN, ZLIB = 0, 1
+_FRAME: Final = struct.Struct(">BBI")
+
+# Below this a reply fits one network packet anyway, and inflating costs more than it saves.
+COMPRESS_FROM: Final = 2048
+# Nothing that we wrote is larger; what claims to be is not inflated.
+MOST: Final = 256 * 1024 * 1024
+
+
+class Unreadable(ValueError):
+    """Not ours, of another format, torn, or of another key or tenant."""
+
+
+def pack_entry(entry: Entry) -> bytes:
+    answer = entry.answer
+    return _pack(
+        {
+            "key": entry.key,
+            "tenant": entry.tenant,
+            "at": entry.stored_at,
+            "fresh": entry.fresh_until,
+            "dies": entry.dies_at,
+            "headers": answer.headers,
+            "usd": None if answer.usd is None else str(answer.usd),
+        },
+        answer.body,
+    )
+
+
+def unpack_entry(data: bytes, ask: Ask) -> Entry:
+    """Raises Unreadable, also where the entry says that it is another tenant's or another question's."""
+    header, body = _unpack(data)
+    try:
+        if header["key"] != ask.key or header["tenant"] != ask.tenant:
+            raise Unreadable("the entry names another key or tenant")
+        usd = header["usd"]
+        answer = Answer(body, _pairs(header["headers"]), None if usd is None else Decimal(usd))
+        return Entry(ask.key, ask.tenant, answer, header["at"], header["fresh"], header["dies"])
+    except (KeyError, TypeError, InvalidOperation) as error:
+        raise Unreadable(str(error)) from error
+
+
+def pack_failure(failure: Failure) -> bytes:
+    return _pack(
+        {
+            "kind": failure.kind,
+            "status": failure.status,
+            "headers": failure.headers,
+            "attempt": failure.attempt,
+            "credential": failure.credential,
+            "timeout": failure.timeout,
+        },
+        failure.body,
+    )
+
+
+def unpack_failure(data: bytes) -> Failure:
+    """Raises Unreadable."""
+    header, body = _unpack(data)
+    try:
+        return Failure(**{**header, "headers": _pairs(header["headers"]), "body": body})
+    except (KeyError, TypeError) as error:
+        raise Unreadable(str(error)) from error
+
+
+def pack_lineage(lineage: Lineage) -> bytes:
+    return _pack({"key": lineage.key, "dies": lineage.dies_at}, b"")
+
+
+def unpack_lineage(data: bytes) -> Lineage:
+    """Raises Unreadable."""
+    header, _ = _unpack(data)
+    try:
+        return Lineage(header["key"], header["dies"])
+    except KeyError as error:
+        raise Unreadable(str(error)) from error
+
+
+def _pairs(headers: Any) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, value in headers)
+
+
+def _pack(header: dict[str, Any], body: bytes) -> bytes:
+    codec = PLAIN
+    header["size"] = len(body)
+    if len(body) >= COMPRESS_FROM:
+        small = zlib.compress(body, 1)
+        if len(small) < len(body):
+            codec, body = ZLIB, small
+    text = json.dumps(header, separators=(",", ":")).encode()
+    return _FRAME.pack(FORMAT, codec, len(text)) + text + body
+
+
+def _unpack(data: bytes) -> tuple[dict[str, Any], bytes]:
+    try:
+        format_, codec, length = _FRAME.unpack_from(data)
+        if format_ != FORMAT:
+            raise Unreadable(f"format {format_}")
+        start = _FRAME.size + length
+        header = json.loads(data[_FRAME.size : start])
+        body, size = data[start:], header.pop("size")
+        if codec == ZLIB:
+            body = zlib.decompressobj().decompress(body, min(size, MOST) + 1)
+        if len(body) != size:
+            raise Unreadable(f"{len(body)} bytes where {size} were written")
+        return header, body
+    except (struct.error, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Unreadable(str(error)) from error

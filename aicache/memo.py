@@ -22,7 +22,7 @@ WHOLE: Final = {"type": "message", "stop_reason": "end_turn"}  # a value is whol
 
 
 def remember(request: Mapping[str, Any], call: Callable[[], Any]) -> Any:
-    """``call()``'s value, or the one kept for an equal ``request``; scopes, policies and promises are those of Claude calls.
+    """``call()``'s value, or the one kept for an equal ``request``; scopes and promises are those of Claude calls.
 
     ``request``: a JSON-able mapping that says all that the value depends on; ``call``: a function of no arguments, sync
     or async, that returns a JSON-able value. Where it is async, so is this: await the result. The value is returned as

@@ -77,7 +77,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """``key`` names the answer. ``lineage`` is the same without versions and tags: the question as its asker knows it."""
+    """``key`` names the answer. ``lineage``, the same without versions and tags, names the question."""
 
     key: str
     lineage: str

@@ -17,7 +17,7 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one look found. ``now``: unix seconds. ``reason``: why there is no entry. ``enabled``: the fleet's switch."""
+    """What one look found. ``now``: unix seconds. ``reason``: why there is no entry. ``enabled``: fleet's switch."""
 
     entry: Entry | None
     now: float

@@ -62,7 +62,11 @@ class Store:
             case Wait():
                 return self._heard(operation, self.ear.wait(operation.token, operation.seconds))
             case Finish():
-                return self.connections.run(self._finish(operation))
+                news = _news(operation)
+                try:
+                    return self.connections.run(self._finish(operation, *news))
+                finally:
+                    self._let_go(operation, *news)
 
     async def aperform(self, operation: Look | Lead | Wait | Finish) -> Any:
         match operation:
@@ -77,7 +81,11 @@ class Store:
             case Wait():
                 return self._heard(operation, await self.ear.await_(operation.token, operation.seconds))
             case Finish():
-                return await self.connections.arun(self._finish(operation))
+                news = _news(operation)
+                try:
+                    return await self.connections.arun(self._finish(operation, *news))
+                finally:
+                    self._let_go(operation, *news)
 
     def switch(self, on: bool) -> None:
         """Turns the cache on or off for the whole fleet. Raises Unavailable."""
@@ -129,26 +137,29 @@ class Store:
         self.connections.breaker.accepted()
         return Led(token)
 
-    def _finish(self, finish: Finish) -> Plan:
-        ask, keys = finish.ask, self.keys
+    def _let_go(self, finish: Finish, kind: bytes, payload: bytes) -> None:
+        """Once the lease is free, not before: who is told to look again must not find it held. Without Redis too."""
         self.leases.drop(finish.token)
-        kind, payload = _news(finish)
+        self.ear.tell_local(finish.token, kind + payload)
+
+    def _finish(self, finish: Finish, kind: bytes, payload: bytes) -> Plan:
+        ask, keys = finish.ask, self.keys
         life = memory = 0
         lineage = b""
         entry, failure = finish.entry, finish.failure
         if entry is not None and finish.keep:
-            life = _ms(entry.dies_at - time.time())
+            # To the end of its last millisecond: readers compare dies_at, so that an entry that is gone has expired.
+            life = max(_ms(entry.dies_at - time.time()) + 1, 0)
             lineage = pack_lineage(Lineage(entry.key, entry.dies_at))
         if failure is not None and failure.kind != "timeout":  # who allows more time must not be told so later
             memory = _ms(FAILURE_LIFE)
-        self.ear.tell_local(finish.token, kind + payload)
         told = len(payload) <= MOST_TOLD
         if not told:
             kind = LOOK_AGAIN if finish.keep else NOT_SHARED
         reply = yield from FINISH(
             [keys.lease(ask), keys.entry(ask), keys.lineage(ask), keys.failed(ask)],
             *(finish.token, finish.token.encode() + kind, int(told), payload),
-            *(max(life, 0), lineage, max(life, 0) + _ms(LINEAGE_AFTER)),
+            *(life, lineage, life + _ms(LINEAGE_AFTER)),
             *(memory, ask.attempt, _credential(failure)),
         )
         if reply == b"full":
@@ -156,8 +167,8 @@ class Store:
         return reply == b"ours"
 
     def _heard(self, wait: Wait, news: bytes | None) -> Entry | Failure | News:
-        self.connections.breaker.check()
         if news is None:
+            self.connections.breaker.check()
             return News.LOOK_AGAIN
         try:
             match news[:1]:

@@ -116,7 +116,10 @@ def _unpack(data: bytes) -> tuple[dict[str, Any], bytes]:
         header = json.loads(data[_FRAME.size : start])
         body, size = data[start:], header.pop("size")
         if codec == ZLIB:
-            body = zlib.decompressobj().decompress(body, min(size, MOST) + 1)
+            inflater = zlib.decompressobj()
+            body = inflater.decompress(body, min(size, MOST) + 1)
+            if not inflater.eof:  # its checksum was not seen
+                raise Unreadable("torn, or larger than it says")
         if len(body) != size:
             raise Unreadable(f"{len(body)} bytes where {size} were written")
         return header, body

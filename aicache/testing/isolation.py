@@ -1,0 +1,86 @@
+"""Tests that see nothing of each other, under any runner."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from django.conf import settings
+from django.db import connections
+from django.test import override_settings
+
+from aicache.cache import Cache, pinned
+from aicache.testing.memory import MemoryStore
+
+
+@contextmanager
+def isolated() -> Iterator[None]:
+    """A namespace of its own: nothing that others stored is seen, on a shared server too."""
+    chosen = {**getattr(settings, "AICACHE", {}), "NAMESPACE": uuid.uuid4().hex}
+    with override_settings(AICACHE=chosen):
+        yield
+
+
+@contextmanager
+def memory() -> Iterator[MemoryStore]:
+    """A cache without a server, forgotten at the end. Yields its store; ``store.down = True`` plays an outage."""
+    store = MemoryStore()
+    with pinned(Cache(store)):
+        yield store
+
+
+@contextmanager
+def committing(using: str = "default") -> Iterator[None]:
+    """Inside a ``TestCase``: ``on_commit`` hooks run where they would run in production, not never.
+
+    That is at once outside of ``atomic``, else when the outermost ``atomic`` of the code under test ends well. The
+    transaction that the test case itself is wrapped in does not count.
+    """
+    connection: Any = connections[using]
+    around = len(connection.savepoint_ids)
+    earlier = len(connection.run_on_commit)
+    register, release = connection.on_commit, connection.savepoint_commit
+
+    def run() -> None:
+        while len(connection.run_on_commit) > earlier and len(connection.savepoint_ids) <= around:
+            _, hook, robust = connection.run_on_commit.pop(earlier)
+            try:
+                hook()
+            except Exception:
+                if not robust:
+                    raise
+
+    def on_commit(hook: Any, robust: bool = False) -> None:
+        register(hook, robust)
+        run()
+
+    def savepoint_commit(savepoint: str) -> None:
+        release(savepoint)
+        run()
+
+    connection.on_commit, connection.savepoint_commit = on_commit, savepoint_commit
+    try:
+        yield
+    finally:
+        del connection.on_commit, connection.savepoint_commit
+
+
+class CacheTestMixin:
+    """For Django's test cases: each test has an empty cache, and its ``on_commit`` hooks run.
+
+    ``class RefundTest(CacheTestMixin, TestCase)``. ``cache_in_memory = True`` needs no server.
+    """
+
+    cache_in_memory = False
+
+    def setUp(self) -> None:
+        super().setUp()  # type: ignore[misc]  # the test case's
+        stack = ExitStack()
+        self.addCleanup(stack.close)  # type: ignore[attr-defined]  # the test case's
+        stack.enter_context(memory() if self.cache_in_memory else isolated())
+        databases = getattr(self, "databases", {"default"})
+        for alias in connections if databases == "__all__" else databases:
+            if connections[alias].in_atomic_block:  # a TransactionTestCase commits for real
+                stack.enter_context(committing(alias))

@@ -1,0 +1,143 @@
+"""A store in this process's memory: to test without any server. The same operations, the same answers."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as WaitTimeout
+from dataclasses import dataclass, field
+from typing import Any
+
+from aicache.core.operations import Finish, Held, Lead, Led, Look, News, Seen, Unavailable, Wait
+from aicache.core.records import CREDENTIAL_STATUSES, Ask, Entry, Failure, Lineage
+
+FAILURE_LIFE = 2.0
+REMEMBERED = 1000
+
+
+@dataclass(slots=True)
+class _Flight:
+    token: str
+    news: Future[Entry | Failure | News] = field(default_factory=Future)
+
+
+class MemoryStore:
+    """Performs a flow's operations for the threads and tasks of one process. ``down`` makes it unavailable."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: dict[tuple[str, str], Entry] = {}
+        self._lineages: dict[tuple[str, str], Lineage] = {}
+        self._flights: dict[tuple[str, str], _Flight] = {}
+        self._ended: dict[str, _Flight] = {}
+        self._failures: dict[tuple[str, str], tuple[float, int, Failure]] = {}
+        self._on = True
+        self.down = False
+
+    def perform(self, operation: Look | Lead | Wait | Finish) -> Any:
+        if isinstance(operation, Wait):
+            news = self._news(operation)
+            try:
+                return news.result(operation.seconds) if news else News.LOOK_AGAIN
+            except WaitTimeout:
+                return News.LOOK_AGAIN
+        return self._at_once(operation)
+
+    async def aperform(self, operation: Look | Lead | Wait | Finish) -> Any:
+        if isinstance(operation, Wait):
+            news = self._news(operation)
+            if news is None:
+                return News.LOOK_AGAIN
+            heard = asyncio.wrap_future(news)
+            done, _ = await asyncio.wait({heard}, timeout=operation.seconds)
+            return heard.result() if done else News.LOOK_AGAIN
+        return self._at_once(operation)
+
+    def switch(self, on: bool) -> None:
+        self._on = on
+
+    def is_on(self) -> bool:
+        return self._on
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def _at_once(self, operation: Look | Lead | Finish) -> Any:
+        if self.down:
+            raise Unavailable("unreachable")
+        with self._lock:
+            match operation:
+                case Look():
+                    return self._look(operation.ask)
+                case Lead():
+                    return self._lead(operation)
+                case Finish():
+                    return self._finish(operation)
+
+    def _look(self, ask: Ask) -> Seen:
+        now = time.time()
+        if (entry := self._alive(ask, now)) is not None:
+            return Seen(entry, now, enabled=self._on)
+        lineage = self._lineages.get((ask.tenant, ask.lineage))
+        return Seen(None, now, lineage.reason(ask, now) if lineage else "new", self._on)
+
+    def _lead(self, lead: Lead) -> Entry | Failure | Held | Led:
+        ask, place = lead.ask, _place(lead.ask)
+        if not lead.refresh and (entry := self._alive(ask, time.time())) is not None:
+            return entry
+        if (failed := self._failures.get(place)) is not None:
+            at, attempt, failure = failed
+            age = time.monotonic() - at
+            timely = attempt >= ask.attempt if ask.attempt else age < lead.since
+            if age < FAILURE_LIFE and timely and failure.credential in ("", ask.credential):
+                return failure
+        if (flight := self._flights.get(place)) is not None:
+            return Held(flight.token, float("inf"))
+        flight = self._flights[place] = _Flight(secrets.token_hex(16))
+        return Led(flight.token)
+
+    def _finish(self, finish: Finish) -> bool:
+        ask, place = finish.ask, _place(finish.ask)
+        flight = self._flights.get(place)
+        if flight is None or flight.token != finish.token:
+            return False
+        del self._flights[place]
+        self._ended[finish.token] = flight  # for waiters who were told to wait and have not come yet
+        while len(self._ended) > REMEMBERED:
+            del self._ended[next(iter(self._ended))]
+        entry, failure = finish.entry, finish.failure
+        if failure is not None:
+            shown = failure if failure.status in CREDENTIAL_STATUSES else _of_nobody(failure)
+            if failure.kind != "timeout":
+                self._failures[place] = (time.monotonic(), ask.attempt, shown)
+            flight.news.set_result(failure)
+        elif entry is None:
+            flight.news.set_result(News.LOOK_AGAIN)
+        else:
+            if finish.keep:
+                self._entries[place] = entry
+                self._lineages[ask.tenant, ask.lineage] = Lineage(entry.key, entry.dies_at)
+            flight.news.set_result(entry if finish.share or finish.keep else News.NOT_SHARED)
+        return True
+
+    def _news(self, wait: Wait) -> Future[Entry | Failure | News] | None:
+        with self._lock:
+            flight = self._flights.get(_place(wait.ask))
+            if flight is None or flight.token != wait.token:
+                flight = self._ended.get(wait.token)
+            return flight.news if flight is not None else None
+
+    def _alive(self, ask: Ask, now: float) -> Entry | None:
+        entry = self._entries.get(_place(ask))
+        return entry if entry is not None and entry.dies_at > now else None
+
+
+def _place(ask: Ask) -> tuple[str, str]:
+    return ask.tenant, ask.key
+
+
+def _of_nobody(failure: Failure) -> Failure:
+    return Failure(failure.kind, failure.status, failure.headers, failure.body, failure.attempt)

@@ -1,0 +1,41 @@
+"""Pytest fixtures for sites that use aicache; installed with the package, used by naming them.
+
+``claude``: a stand-in for the Claude API, fresh for each test. ``aicache_isolated``: an empty cache for each test, also
+under xdist on a shared server. ``aicache_memory``: a cache without any server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from aicache.testing.claude import ClaudeServer
+from aicache.testing.isolation import isolated, memory
+
+
+@pytest.fixture(scope="session")
+def claude_server() -> Iterator[ClaudeServer]:
+    with ClaudeServer() as server:
+        yield server
+
+
+@pytest.fixture
+def claude(claude_server: ClaudeServer) -> ClaudeServer:
+    """The session's stand-in server, with nothing in it of earlier tests. Give its ``url`` to the client."""
+    claude_server.reset()
+    return claude_server
+
+
+@pytest.fixture
+def aicache_isolated() -> Iterator[None]:
+    """Nothing that another test or another worker stored is seen, nor what earlier runs left."""
+    with isolated():
+        yield
+
+
+@pytest.fixture
+def aicache_memory() -> Iterator[None]:
+    """The cache's state is in this process's memory and gone after the test."""
+    with memory():
+        yield

@@ -15,7 +15,7 @@ EXTENSION: Final = "aicache"  # in the extensions of an HTTP response
 
 
 class Calls:
-    """The calls made inside a scope, in the order in which they began: ``last``, iteration, ``len()``.
+    """The calls made inside a scope, in the order in which they ended: ``last``, iteration, ``len()``.
 
     A call is in it once, with its final status, however often the SDK retried it. Safe to read while calls go on.
     """

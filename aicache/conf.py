@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Final
 
+from asgiref.sync import iscoroutinefunction
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
@@ -28,7 +30,7 @@ class TenantSource:
 
     @property
     def is_async(self) -> bool:
-        return inspect.iscoroutinefunction(self.ask) or inspect.iscoroutinefunction(
+        return iscoroutinefunction(self.ask) or iscoroutinefunction(
             getattr(self.ask, "__call__", None)  # noqa: B004 - an object with an async __call__ is async
         )
 
@@ -125,12 +127,7 @@ def _name(given: Mapping[str, Any], key: str, default: str) -> str:
     value = given.get(key, default)
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    if (
-        not isinstance(value, str)
-        or not value
-        or len(value) > 64
-        or not value.replace("-", "_").isidentifier() | value.isalnum()
-    ):
+    if not isinstance(value, str) or not re.fullmatch(r"[\w-]{1,64}", value):
         raise ImproperlyConfigured(
             f'{ROOT}["{key}"] is {value!r}; accepted: 1 to 64 letters, digits, "-" and "_", or a number'
         )
@@ -153,16 +150,20 @@ def _tenant(value: Any) -> TenantSource | None:
             f'{ROOT}["TENANT"] is {value!r}; accepted: a callable or a dotted path to one. '
             "One tenant for all is SINGLE_TENANT=True"
         )
-    positional = [
-        parameter
-        for parameter in inspect.signature(value).parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.VAR_POSITIONAL)
-    ]
-    required = [p for p in positional if p.default is p.empty and p.kind is not p.VAR_POSITIONAL]
-    if len(required) > 1:
+    accepted = "accepted: a callable of none, or of the request"
+    try:
+        parameters = inspect.signature(value).parameters.values()
+    except (TypeError, ValueError):
         raise ImproperlyConfigured(
-            f'{ROOT}["TENANT"] is {value!r}, which needs {len(required)} arguments; '
-            "accepted: a callable of none, or of the request"
+            f'{ROOT}["TENANT"] is {value!r}, which does not say what arguments it takes; {accepted}'
+        ) from None
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
+    required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if len(required) > 1:
+        raise ImproperlyConfigured(f'{ROOT}["TENANT"] is {value!r}, which needs {len(required)} arguments; {accepted}')
+    if required and required[0] not in positional:
+        raise ImproperlyConfigured(
+            f'{ROOT}["TENANT"] is {value!r}, which takes {required[0].name!r} by name only; {accepted}, by position'
         )
     return TenantSource(value, takes_request=bool(positional), needs_request=bool(required))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -12,6 +12,8 @@ from enum import Enum
 from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar
 from uuid import UUID
+
+from asgiref.sync import iscoroutinefunction
 
 from aicache.calls import Calls
 from aicache.conf import get_settings
@@ -29,6 +31,9 @@ LONGEST_TAG: Final = 200  # bytes of UTF-8
 class Everybody(Enum):
     GLOBAL = "everybody"
 
+    def __repr__(self) -> str:
+        return "aicache.GLOBAL"
+
 
 GLOBAL: Final = Everybody.GLOBAL
 """The tenant whose answers are everybody's."""
@@ -38,7 +43,10 @@ Tenant = str | Everybody
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What the open scopes add up to. ``calls`` are the collectors of all of them."""
+    """What the open scopes add up to. ``calls`` are the collectors of all of them.
+
+    ``nobody``: the site's callable has been asked, and said that there is no tenant.
+    """
 
     tenant: Tenant | None = None
     locale: str = ""
@@ -48,8 +56,10 @@ class Frame:
     bypass: bool = False
     refresh: bool = False
     variant: int = 0
+    nobody: bool = False
     calls: tuple[Calls, ...] = ()
     around: Frame | None = field(default=None, repr=False)
+    opened_by: scope | None = field(default=None, repr=False)
 
     def record(self, call: str, info: CallInfo) -> None:
         for calls in self.calls:
@@ -74,9 +84,12 @@ def current_tenant() -> Tenant | None:
     if frame.tenant is not None:
         return frame.tenant
     source = settings.tenant
-    if source is None or source.needs_request or source.is_async:
+    if frame.nobody or source is None or source.needs_request or source.is_async:
         return None
-    return normalised(source.ask(), 'AICACHE["TENANT"]')
+    return normalised(source.ask(), TENANT_SETTING)
+
+
+TENANT_SETTING: Final = 'the result of AICACHE["TENANT"]'
 
 
 def tenant_digest(tenant: Tenant) -> str:
@@ -90,11 +103,13 @@ def normalised(value: Any, name: str) -> Tenant | None:
     if value is None or (isinstance(value, str) and not value):
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | UUID):
+        if inspect.iscoroutine(value):
+            value.close()
         raise ArgumentError(
             f"{name} is {value!r} ({type(value).__name__}); accepted: str, int, UUID or aicache.GLOBAL, "
             "such as the tenant's primary key"
         )
-    return str(value)
+    return _encodable(name, str(value))
 
 
 class scope:  # noqa: N801 - used like a function, in the manner of contextlib
@@ -121,9 +136,9 @@ class scope:  # noqa: N801 - used like a function, in the manner of contextlib
     ) -> None:
         self._tenant = normalised(tenant, "tenant")
         if self._tenant is None and tenant is not None:
-            raise ArgumentError(f"tenant is {tenant!r}; accepted: a name, or None for nobody")
+            raise ArgumentError(f"tenant is {tenant!r}; accepted: a name, or None to leave it as it is")
         self._tags = _tags(tags)
-        self._vary = tuple(str(item) for item in _items("vary", vary, str | int))
+        self._vary = tuple(_encodable("vary", str(item)) for item in _items("vary", vary, str | int))
         self._set: dict[str, Any] = {}
         self._keep("locale", locale, str, "a language code such as 'en-gb'")
         self._keep("policy", policy, str, "the name of a policy")
@@ -136,7 +151,7 @@ class scope:  # noqa: N801 - used like a function, in the manner of contextlib
             return
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise ArgumentError(f"{name} is {value!r}; accepted: {accepted}")
-        self._set[name] = value
+        self._set[name] = _encodable(name, value) if isinstance(value, str) else value
 
     def __enter__(self) -> Calls:
         calls = Calls()
@@ -146,7 +161,13 @@ class scope:  # noqa: N801 - used like a function, in the manner of contextlib
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _frame.set(current().around or OUTSIDE)
+        # Its own frame, not just the innermost: a generator that is not finished may have left a scope open inside. And
+        # where this scope is not open, in another thread or task or after the one around it, nothing is left.
+        frame: Frame | None = current()
+        while frame is not None and frame.opened_by is not self:
+            frame = frame.around
+        if frame is not None:
+            _frame.set(frame.around or OUTSIDE)
 
     def _frame_inside(self, around: Frame, calls: Calls) -> Frame:
         settings = get_settings()
@@ -170,31 +191,48 @@ class scope:  # noqa: N801 - used like a function, in the manner of contextlib
             vary=around.vary + self._vary,
             calls=(*around.calls, calls),
             around=around,
+            opened_by=self,
             **self._set,
         )
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Decorates a function, sync or async. Each call opens a scope of its own."""
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        name = getattr(function, "__qualname__", repr(function))
+        if inspect.isclass(function) or not callable(function):
             raise WrongKind(
-                f"scope cannot decorate the generator function {function.__qualname__!r}: its body runs while its "
-                "consumer's code does, which would run in the scope too; open the scope inside it, around each call"
+                f"scope cannot decorate {name}; accepted: a function, sync or async (of a classmethod or property, the "
+                "function inside)"
             )
-        if inspect.iscoroutinefunction(function):
+        if _is(function, inspect.isgeneratorfunction) or _is(function, inspect.isasyncgenfunction):
+            raise WrongKind(
+                f"scope cannot decorate the generator function {name!r}: its body runs while its consumer's code does, "
+                "which would run in the scope too; open the scope inside it, around each call"
+            )
+        if _is(function, iscoroutinefunction):
 
             @functools.wraps(function)
             async def awaiting(*args: P.args, **kwargs: P.kwargs) -> Any:
-                with self:
-                    return await function(*args, **kwargs)
+                coroutine: Any = function(*args, **kwargs)
+                return await self._awaiting(coroutine)
 
             return awaiting  # type: ignore[return-value]  # R is the coroutine's type
 
         @functools.wraps(function)
         def calling(*args: P.args, **kwargs: P.kwargs) -> R:
             with self:
-                return function(*args, **kwargs)
+                result = function(*args, **kwargs)
+            # An async function inside another decorator: its body has yet to run.
+            return self._awaiting(result) if inspect.iscoroutine(result) else result  # type: ignore[return-value]
 
         return calling
+
+    async def _awaiting(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        with self:
+            return await coroutine
+
+
+def _is(function: Any, kind: Callable[[Any], bool]) -> bool:
+    return kind(function) or kind(getattr(function, "__call__", None))  # noqa: B004 - of an object, what calling it runs
 
 
 @contextmanager
@@ -211,7 +249,7 @@ def resumed(frame: Frame) -> Iterator[None]:
 def _tags(given: Iterable[str]) -> frozenset[str]:
     tags = frozenset(_items("tags", given, str))
     for tag in tags:
-        size = len(tag.encode(errors="surrogatepass"))
+        size = len(_encodable("tags", tag).encode())
         if not 1 <= size <= LONGEST_TAG:
             shown = tag if len(tag) <= 60 else f"{tag[:60]}…"
             raise ArgumentError(f"tags contains {shown!r} of {size} bytes; accepted: 1 to {LONGEST_TAG} bytes")
@@ -230,3 +268,11 @@ def _items(name: str, given: Any, kind: Any) -> list[Any]:
                 f"{name} contains {item!r} ({type(item).__name__}); accepted: str{' or int' if kind is not str else ''}"
             )
     return items
+
+
+def _encodable(name: str, text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ArgumentError(f"{name} is or contains {text!r}; accepted: text without lone surrogates") from None
+    return text

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -42,18 +43,21 @@ def remember(request: Mapping[str, Any], call: Callable[[], Any]) -> Any:
     def calling() -> Called:
         return _called(call())
 
-    if asked.ask is None:
-        return asked.value(asked.passed(calling()))
-    return asked.value(get_cache().serve(serve(asked.ask), calling))
+    with asked.failing():
+        served = asked.passed(calling()) if asked.ask is None else get_cache().serve(serve(asked.ask), calling)
+    return asked.value(served)
 
 
 async def _aremember(asked: _Asked, call: Callable[[], Awaitable[Any]]) -> Any:
     async def calling() -> Called:
         return _called(await call())
 
-    if asked.ask is None:
-        return asked.value(asked.passed(await calling()))
-    return asked.value(await get_cache().aserve(serve(asked.ask), calling))
+    with asked.failing():
+        if asked.ask is None:
+            served = asked.passed(await calling())
+        else:
+            served = await get_cache().aserve(serve(asked.ask), calling)
+    return asked.value(served)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +76,24 @@ class _Asked:
         answer = served.given.answer if served.own is None else served.own.outcome
         if isinstance(answer, Failure):  # a call of one's own raises, and what was not stored is not shared
             raise LookupError(f"the call failed: {answer}")
-        self.frame.record(uuid.uuid4().hex, CallInfo.of(served, self.ask.key if self.ask else "", self.frame.tags))
+        self._record(CallInfo.of(served, self.key, self.frame.tags))
         return json.loads(answer.body)
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Counts the call where it fails."""
+        try:
+            yield
+        except Exception:
+            self._record(CallInfo("error", key=self.key, tags=self.frame.tags))
+            raise
+
+    @property
+    def key(self) -> str:
+        return self.ask.key if self.ask else ""
+
+    def _record(self, info: CallInfo) -> None:
+        self.frame.record(uuid.uuid4().hex, info)
 
 
 def _asked(request: Mapping[str, Any]) -> _Asked:
@@ -111,7 +131,7 @@ def _called(value: Any) -> Called:
             "function, whose remember() is then awaited"
         )
     try:
-        body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    except (TypeError, ValueError) as error:
+        body = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as error:
         raise ArgumentError(f"call returned {type(value).__name__!r}, which is no JSON ({error})") from error
     return Called(None, Answer(body), WHOLE)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -11,7 +14,7 @@ from django.http.response import HttpResponseBase
 from django.utils.translation import get_language
 
 from aicache.conf import get_settings
-from aicache.context import Frame, current, resumed, scope
+from aicache.context import TENANT_SETTING, Frame, Tenant, current, normalised, resumed, scope
 
 
 class ScopeMiddleware:
@@ -33,34 +36,46 @@ class ScopeMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         if self.is_async:
             return self._aserve(request)
-        with scope(tenant=self._tenant(request), locale=get_language()):
+        with _scope(self._tenant(request)):
             response: HttpResponseBase = self.get_response(request)
             return _in_scope(response, current())
 
     async def _aserve(self, request: HttpRequest) -> HttpResponseBase:
-        with scope(tenant=await self._atenant(request), locale=get_language()):
+        with _scope(await self._atenant(request)):
             response: HttpResponseBase = await self.get_response(request)
             return _in_scope(response, current())
 
-    def _tenant(self, request: HttpRequest) -> Any:
+    def _tenant(self, request: HttpRequest) -> Tenant | None:
         source = get_settings().tenant
         if source is None:
             return None
         ask = async_to_sync(source.ask) if source.is_async else source.ask
-        return (ask(request) if source.takes_request else ask()) or None
+        return normalised(ask(request) if source.takes_request else ask(), TENANT_SETTING)
 
-    async def _atenant(self, request: HttpRequest) -> Any:
+    async def _atenant(self, request: HttpRequest) -> Tenant | None:
         source = get_settings().tenant
         if source is None:
             return None
         # A sync callable may well ask the database who the user is, which must not happen on the event loop.
         ask = source.ask if source.is_async else sync_to_async(source.ask)
-        return (await (ask(request) if source.takes_request else ask())) or None
+        tenant = await (ask(request) if source.takes_request else ask())
+        return normalised(await tenant if inspect.isawaitable(tenant) else tenant, TENANT_SETTING)
+
+
+@contextmanager
+def _scope(tenant: Tenant | None) -> Iterator[None]:
+    with scope(tenant=tenant, locale=get_language()):
+        source = get_settings().tenant
+        # Who was asked about the request is not asked again, without it.
+        nobody = tenant is None and source is not None and source.takes_request
+        with resumed(replace(current(), nobody=nobody)):
+            yield
 
 
 def _in_scope(response: HttpResponseBase, frame: Frame) -> HttpResponseBase:
-    """The views's scope is open for each chunk that is made, and for nothing between the chunks."""
-    if response.streaming:
+    """The view's scope, with those that the content opens itself, is open for each chunk that is made, and for nothing
+    between the chunks. A file makes no calls, and keeps its server's way of sending it."""
+    if response.streaming and getattr(response, "file_to_stream", None) is None:
         content: Any = response.streaming_content  # type: ignore[attr-defined]
         chunks = _aresuming(content, frame) if response.is_async else _resuming(content, frame)  # type: ignore[attr-defined]
         response.streaming_content = chunks  # type: ignore[attr-defined]
@@ -75,6 +90,7 @@ def _resuming(content: Iterator[bytes], frame: Frame) -> Iterator[bytes]:
                 chunk = next(chunks)
             except StopIteration:
                 return
+            frame = current()
         yield chunk
 
 
@@ -86,4 +102,5 @@ async def _aresuming(content: AsyncIterator[bytes], frame: Frame) -> AsyncIterat
                 chunk = await anext(chunks)
             except StopAsyncIteration:
                 return
+            frame = current()
         yield chunk

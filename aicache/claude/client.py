@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 from typing import Any, TypeVar
 
 from aicache.claude.middleware import CacheMiddleware
@@ -50,4 +51,7 @@ def _copy(client: Any, /, *args: Any, **changes: Any) -> Any:
         return _copy(copied, *args, **changes)
 
     copied.copy = copied.with_options = copy
+    # That is a cycle. Its connections are held from outside of it until it is collected: they are then closed by the
+    # SDK in order, where the collector would finalise sockets before their client.
+    weakref.finalize(copied, lambda connections: None, copied._client).atexit = False
     return copied

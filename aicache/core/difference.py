@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,55 +28,76 @@ class Difference:
     why: str
 
 
-MISSING: Final = "(nothing)"
+class _Nothing(str):
+    """Prints like text and is equal to none that a request may hold."""
+
+    __slots__ = ()
+
+
+MISSING: Final = _Nothing("(nothing)")
+KEYED_APART: Final = {"anthropic-version": "version", "anthropic-beta": "betas."}
+OTHER_FORM: Final = "the same meaning in another form"
+
+Leaf = tuple[str, Any, Any]
 
 
 def differences(left: Question, right: Question) -> list[Difference]:
-    """What makes two requests differ, part by part: first what gives them other keys, then what is left out of keys."""
+    """What makes two requests differ, part by part: first what gives them other keys, then what is left out of keys.
+
+    Raises Unkeyable where a request is no JSON.
+    """
     found = []
-    for mine, theirs in zip(parts(left), parts(right), strict=True):
+    for mine, theirs in zip(_parts(left), _parts(right), strict=True):
         found += [Difference(path, a, b, True, "in the key") for path, a, b in _walk("", mine, theirs)]
-    noise = [
-        ("body", _noisy_fields(left), _noisy_fields(right)),
-        ("headers", _noisy_headers(left), _noisy_headers(right)),
-    ]
-    for room, mine, theirs in noise:
-        for path, a, b in _walk(room, mine, theirs):
-            found.append(Difference(path, a, b, False, _why(path.split(".", 2)[1])))
-    if not found and canonical(left.body) != canonical(right.body):
-        found.append(Difference("body", "…", "…", False, "the same meaning in another form"))
+    explained = [difference.path for difference in found]
+    for path, a, b in _walk("body", left.body, right.body):
+        if not any(other == path or other.startswith((f"{path}.", f"{path}[")) for other in explained):
+            found.append(Difference(path, a, b, False, _why_in_body(path)))
+    for name, a, b in _walk("", _noisy_headers(left), _noisy_headers(right)):
+        if not any(other.startswith(KEYED_APART.get(name, name)) for other in explained):
+            found.append(Difference(f"headers.{name}", a, b, False, _why_header(name)))
     return found
 
 
-def _noisy_fields(question: Question) -> dict[str, Any]:
-    return {name: value for name, value in question.body.items() if name in BODY_NOISE}
+def _parts(question: Question) -> list[dict[str, Any]]:
+    """The parts of the key; what is a set in it compares as one, so that what was added shows, not what moved."""
+    return [
+        {name: {item: item for item in part} if name in ("betas", "tags") else part for name, part in room.items()}
+        for room in parts(question)
+    ]
 
 
 def _noisy_headers(question: Question) -> dict[str, str]:
     return {name.lower(): value for name, value in question.headers.items() if is_noise(name.lower())}
 
 
-def _why(name: str) -> str:
-    for reasons in (BODY_NOISE, HEADER_NOISE):
-        if name in reasons:
-            return reasons[name]
+def _why_in_body(path: str) -> str:
+    _, *names = path.replace("[", ".[").split(".")
+    if names and names[0] in BODY_NOISE:
+        return BODY_NOISE[names[0]]
+    return BODY_NOISE["cache_control"] if "cache_control" in names else OTHER_FORM
+
+
+def _why_header(name: str) -> str:
+    if name in HEADER_NOISE:
+        return HEADER_NOISE[name]
     return next(why for prefix, why in HEADER_NOISE_PREFIXES.items() if name.startswith(prefix))
 
 
-def _walk(path: str, left: Any, right: Any) -> list[tuple[str, Any, Any]]:
+def _walk(path: str, left: Any, right: Any) -> list[Leaf]:
     """The leaves in which two JSON values differ, each with its path."""
-    if isinstance(left, dict) and isinstance(right, dict):
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
         names = [*left, *(name for name in right if name not in left)]
         pairs = [
             (f"{path}.{name}" if path else name, left.get(name, MISSING), right.get(name, MISSING)) for name in names
         ]
-    elif isinstance(left, list) and isinstance(right, list):
+    elif isinstance(left, list | tuple) and isinstance(right, list | tuple):
         longest = max(len(left), len(right))
         pairs = [
             (f"{path}[{at}]", left[at] if at < len(left) else MISSING, right[at] if at < len(right) else MISSING)
             for at in range(longest)
         ]
-    elif type(left) is type(right) and left == right:
+    elif left is not MISSING and right is not MISSING and canonical(left) == canonical(right):
         return []
     else:
         return [(path, left, right)]

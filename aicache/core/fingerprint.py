@@ -60,6 +60,24 @@ HEADER_NOISE_PREFIXES: Final[Mapping[str, str]] = {
 }
 
 
+# Where blocks stand inside a block, by the outer one's type. All else in a block is data, which may well have a field
+# called cache_control: a tool's input, an unknown kind of block.
+NESTED: Final[Mapping[str, str]] = {
+    "tool_result": "content",
+    "mcp_tool_result": "content",
+    "search_result": "content",
+    "document": "source",
+    "content": "content",  # a document's source that is made of blocks
+    "web_fetch_tool_result": "content",
+    "web_fetch_result": "content",
+    "tool_search_tool_result": "content",
+    "tool_search_tool_search_result": "tool_references",
+    "tool_addition": "tool",
+    "tool_definition": "definition",
+    "compaction": "tool_changes",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """A request with all that its answer depends on, except whose it is: the tenant is a prefix outside the key."""
@@ -87,9 +105,15 @@ class Unkeyable(ValueError):
     """The body is no JSON, so that no key can say what it is."""
 
 
+TOO_DEEP: Final = "it is nested too deeply"
+
+
 def fingerprint(question: Question) -> Fingerprint:
     """Two hex digests of 64 characters. Raises Unkeyable."""
-    stable, moving = parts(question)
+    try:
+        stable, moving = parts(question)
+    except RecursionError:
+        raise Unkeyable(TOO_DEEP) from None
     lineage = canonical(stable)
     return Fingerprint(key=_digest(lineage + canonical(moving)), lineage=_digest(lineage))
 
@@ -147,16 +171,15 @@ def _content(content: Any) -> Any:
 
 
 def _block(block: Any) -> Any:
+    if isinstance(block, list | tuple):
+        return [_block(inner) for inner in block]
     if not isinstance(block, Mapping):
         return block
     block = _unmarked(block)
-    if "content" in block and block.get("type") == "tool_result":
-        block["content"] = _content(block["content"])
-    elif isinstance(block.get("content"), list | tuple):
-        block["content"] = [_block(inner) for inner in block["content"]]
-    source = block.get("source")
-    if isinstance(source, Mapping) and isinstance(source.get("content"), list | tuple):
-        block["source"] = {**source, "content": [_block(inner) for inner in source["content"]]}
+    kind = block.get("type")
+    place = NESTED.get(kind) if isinstance(kind, str) else None
+    if place is not None and place in block:
+        block[place] = _content(block[place]) if kind == "tool_result" else _block(block[place])
     return block
 
 
@@ -180,7 +203,9 @@ def canonical(value: Any) -> bytes:
             # A tool's schema may well say {"maximum": 2**63 - 1}. Marked, so that no canonical text can equal it.
             text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
             return b"exact integers:" + text.encode()
-    except (rfc8785.CanonicalizationError, TypeError, ValueError, RecursionError) as error:
+    except RecursionError:
+        raise Unkeyable(TOO_DEEP) from None
+    except (rfc8785.CanonicalizationError, TypeError, ValueError) as error:
         raise Unkeyable(str(error)) from error
 
 

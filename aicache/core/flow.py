@@ -65,7 +65,7 @@ def fly(ask: Ask, reason: str) -> Serving:
             return (yield from alone("degraded", str(trouble), waited))
         match turn:
             case Led():
-                return (yield from lead(ask, turn.token, reason, waited))
+                return (yield from lead(ask, turn, reason, waited))
             case Entry():
                 now = (yield Now(ask.policy)).now
                 status: Status = "coalesced" if waited else "hit"
@@ -83,7 +83,7 @@ def fly(ask: Ask, reason: str) -> Serving:
                 pass
 
 
-def lead(ask: Ask, token: str, reason: str, waited: float = 0.0) -> Serving:
+def lead(ask: Ask, led: Led, reason: str, waited: float = 0.0) -> Serving:
     """Calls upstream for everybody, and lets everybody go whatever becomes of it."""
     try:
         called: Called = yield Call()
@@ -91,18 +91,18 @@ def lead(ask: Ask, token: str, reason: str, waited: float = 0.0) -> Serving:
     except GeneratorExit:  # nobody drives this flow any more: the lease ends by itself
         raise
     except BaseException:
-        yield from finish(Finish(ask, token))
+        yield from finish(Finish(ask, led.token))
         raise
     outcome = called.outcome
     if isinstance(outcome, Failure):
-        yield from finish(Finish(ask, token, failure=outcome))
+        yield from finish(Finish(ask, led.token, failure=outcome))
         return Served("error", own=called, waited=waited)
     judged = verdict(called.message, len(outcome.body), ask.policy)
     if judged.store and moment.life.dies_at <= moment.now:
         judged = replace(judged, store=False, reason="no_ttl")
     life = moment.life if judged.store else Life(moment.now, moment.now)
     entry = Entry(ask.key, ask.tenant, outcome, moment.now, life.fresh_until, life.dies_at)
-    still_ours = yield from finish(Finish(ask, token, entry=entry, keep=judged.store, share=judged.share))
+    still_ours = yield from finish(Finish(ask, led.token, entry=entry, keep=judged.store, share=judged.share))
     if judged.store and not still_ours:
         judged = replace(judged, store=False, reason="unavailable" if still_ours is None else "superseded")
     return Served(
@@ -132,7 +132,7 @@ def revalidate(ask: Ask) -> Generator[Operation, Any, None]:
     except Unavailable:
         return
     if isinstance(turn, Led):
-        yield Spawn(lead(ask, turn.token, "expired"))
+        yield Spawn(lead(ask, turn, "expired"))
 
 
 def alone(status: Status, reason: str = "", waited: float = 0.0) -> Serving:

@@ -45,9 +45,9 @@ class Lead:
     refresh: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Led:
-    """The caller leads; ``token`` is its proof."""
+    """The caller leads; ``token`` is its proof. The lease is renewed for as long as this object is remembered."""
 
     token: str
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
@@ -39,17 +39,20 @@ class Policy:
 
     def __post_init__(self) -> None:
         if self.ttl not in (END_OF_HOUR, END_OF_DAY):
-            _number(self, "ttl", 'a number of seconds from 0 up, "end_of_hour" or "end_of_day"')
-        _number(self, "stale_while_revalidate", "a number of seconds from 0 up")
+            _number(self, "ttl", f'{SECONDS}, "end_of_hour" or "end_of_day"', LONGEST)
+        _number(self, "stale_while_revalidate", SECONDS, LONGEST)
         _number(self, "max_bytes", "a number of bytes from 0 up")
         if self.wait is not None:
-            _number(self, "wait", "None or a number of seconds from 0 up")
+            _number(self, "wait", f"None or {SECONDS}", LONGEST)
         _number(self, "jitter", "a number from 0 to 1", most=1)
         for name in FLAGS:
             if not isinstance(getattr(self, name), bool):
                 raise _refused(self, name, "True or False")
 
 
+# No clock or server that a time is handed to takes infinity.
+LONGEST: Final = 100 * 365 * 24 * 3600
+SECONDS: Final = f"a number of seconds from 0 to {LONGEST} (100 years)"
 FLAGS: Final = ("store_tool_use", "store_truncated", "store_refusals", "allow_external_state")
 
 
@@ -84,6 +87,8 @@ def policies(own: Mapping[str, Mapping[str, Any]]) -> dict[str, Policy]:
     known = [field.name for field in fields(Policy) if field.name != "name"]
     chosen = {**SHIPPED, **own}
     for name, given in chosen.items():
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a policy is {name!r}; accepted: a string")
         if not isinstance(given, Mapping):
             raise TypeError(f"policy {name!r} is {given!r}; accepted: a dict of {', '.join(known)}")
         for field in given:
@@ -110,9 +115,10 @@ def life(policy: Policy, now: datetime, chance: float) -> Life:
         # Counted in elapsed time: an hour that the clocks repeat ends twice.
         ttl = 3600 - (now.minute * 60 + now.second + now.microsecond / 1e6)
     elif policy.ttl == END_OF_DAY:
-        # Wall-clock arithmetic: a day on which the clocks change has 23 or 25 hours.
-        end = now.replace(hour=0, minute=0, second=0, microsecond=0, fold=0) + timedelta(days=1)
-        ttl = end.timestamp() - now.timestamp()
+        # Wall-clock arithmetic: a day on which the clocks change has 23 or 25 hours. Where they repeat midnight itself,
+        # the next one is as late as now is.
+        end = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+        ttl = end.replace(fold=now.fold).timestamp() - now.timestamp()
     else:
         ttl = float(policy.ttl)
     fresh_until = now.timestamp() + ttl * (1 - policy.jitter * chance)
@@ -127,7 +133,7 @@ STATEFUL_FIELDS: Final[Mapping[str, str]] = {
     "fallback_credit_token": "the token is good for one call",
 }
 # Typed tools that the caller runs; any other typed tool runs at the provider, against a world that moves.
-CLIENT_TOOLS: Final = ("custom", "bash_", "text_editor_", "computer_", "memory_")
+CLIENT_TOOLS: Final = ("bash_", "text_editor_", "computer_", "browser_", "memory_")
 EXTERNAL_SOURCES: Final = ("file", "url")
 
 
@@ -140,11 +146,15 @@ def unanswerable(body: Mapping[str, Any], policy: Policy) -> str | None:
             return f"stateful:{field}"
     if policy.allow_external_state:
         return None
-    for tool in _mappings(body.get("tools")):
+    try:
+        blocks = list(content_blocks(body))
+    except RecursionError:
+        return "unkeyable"
+    for tool in [*_mappings(body.get("tools")), *_tools_added(blocks)]:
         kind = tool.get("type")
-        if isinstance(kind, str) and not kind.startswith(CLIENT_TOOLS):
+        if isinstance(kind, str) and kind != "custom" and not kind.startswith(CLIENT_TOOLS):
             return f"server_tool:{kind}"
-    for block in content_blocks(body):
+    for block in blocks:
         source = block.get("source")
         if isinstance(source, Mapping) and source.get("type") in EXTERNAL_SOURCES:
             return f"external_source:{source['type']}"
@@ -160,10 +170,18 @@ def content_blocks(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield from _blocks(message.get("content"))
 
 
+def _tools_added(blocks: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Tools that are defined in the middle of a conversation."""
+    for block in blocks:
+        if block.get("type") == "tool_addition" and isinstance(tool := block.get("tool"), Mapping):
+            yield from _mappings([tool.get("definition")])
+
+
 def _blocks(content: Any) -> Iterator[Mapping[str, Any]]:
-    for block in _mappings(content):
+    for block in _mappings([content] if isinstance(content, Mapping) else content):
         yield block
         yield from _blocks(block.get("content"))
+        yield from _blocks(block.get("tool_changes"))
         if isinstance(source := block.get("source"), Mapping):
             yield from _blocks(source.get("content"))
 
@@ -183,8 +201,6 @@ class Verdict:
 
 
 GOOD: Final = Verdict(store=True, share=True)
-# What a value that is no message is judged by: it is whole as soon as it is there.
-FOR_VALUES: Final[Mapping[str, bool]] = {"allow_external_state": True}
 FINISHED: Final = ("end_turn", "stop_sequence")
 
 
@@ -196,17 +212,16 @@ def verdict(message: Any, size: int, policy: Policy) -> Verdict:
     if not isinstance(message, Mapping) or message.get("type") != "message":
         return Verdict(store=False, share=False, reason="not_a_message")
     stop = message.get("stop_reason")
-    kinds = {block.get("type") for block in _mappings(message.get("content"))}
-    if "tool_use" in kinds or stop == "tool_use":
-        if not policy.store_tool_use:  # two callers would run the tool twice
-            return Verdict(store=False, share=False, reason="stop_reason:tool_use")
-    elif stop == "max_tokens":
+    kinds = [block.get("type") for block in _mappings(message.get("content"))]
+    if ("tool_use" in kinds or stop == "tool_use") and not policy.store_tool_use:
+        return Verdict(store=False, share=False, reason="stop_reason:tool_use")  # two callers would run the tool twice
+    if stop == "max_tokens":
         if not policy.store_truncated:
             return Verdict(store=False, share=True, reason="stop_reason:max_tokens")
     elif stop == "refusal":
         if not policy.store_refusals:
             return Verdict(store=False, share=True, reason="stop_reason:refusal")
-    elif stop not in FINISHED:
+    elif stop not in (*FINISHED, "tool_use"):
         # pause_turn is to be continued by its own caller; the others are unfinished in their own ways.
         return Verdict(store=False, share=False, reason=f"stop_reason:{stop}")
     if not policy.allow_external_state and (message.get("container") or any(map(_runs_at_provider, kinds))):

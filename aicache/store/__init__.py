@@ -97,7 +97,7 @@ class Store:
 
     def close(self) -> None:
         self.connections.close()
-        self.ear.let_go()
+        self.ear.close()
 
     def _look(self, look: Look) -> Plan:
         ask, keys = look.ask, self.keys
@@ -133,9 +133,10 @@ class Store:
                     return (yield from self._lead(lead))
             case b"held":
                 return Held(rest[0].decode(), max(rest[1], 0) / 1000 + 0.05)
-        self.leases.hold(keys[0], token)
+        led = Led(token)
+        self.leases.hold(keys[0], led)
         self.connections.breaker.accepted()
-        return Led(token)
+        return led
 
     def _let_go(self, finish: Finish, kind: bytes, payload: bytes) -> None:
         """Once the lease is free, not before: who is told to look again must not find it held. Without Redis too."""
@@ -162,8 +163,6 @@ class Store:
             *(life, lineage, life + _ms(LINEAGE_AFTER)),
             *(memory, ask.attempt, _credential(failure)),
         )
-        if reply == b"full":
-            raise Unavailable("refused")
         return reply == b"ours"
 
     def _heard(self, wait: Wait, news: bytes | None) -> Entry | Failure | News:

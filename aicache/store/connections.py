@@ -142,9 +142,9 @@ class Connections:
     def _forget(self) -> None:
         """Drops all connections: what they lead to may be gone, or be another server by now."""
         client, self._sync = self._sync, None
-        if client is not None:
-            with contextlib.suppress(*UNREACHABLE):
-                client.close()
+        if client is not None and not self.is_cluster:
+            # Those in use are their users', in other threads, and are closed when they are given back to nobody.
+            client.connection_pool.disconnect(inuse_connections=False)
         for loop_client in list(self._loops.values()):
             loop_client.stale = True
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Final
+
+from aicache.core.operations import Led
 
 # A dead leader is noticed when its lease ends: within LEASE, and well within the 10 s that are promised.
 LEASE: Final = 6.0
@@ -14,24 +17,28 @@ RENEW_EVERY: Final = LEASE / 3
 
 
 class Leases:
-    """One daemon thread for all of them, for async callers too: a blocked event loop must not lose its lease."""
+    """One daemon thread for all of them, for async callers too: a blocked event loop must not lose its lease.
+
+    A lease is renewed as long as its ``Led`` is alive: a flow that is dropped half-way, such as a task that was
+    cancelled before it ran, lets its lease end.
+    """
 
     def __init__(self, renew: Callable[[str, str], bool]) -> None:
         self._renew = renew
-        self._held: dict[str, str] = {}  # token → key
-        self._change = threading.Condition()
+        self._held: dict[str, tuple[str, weakref.ref[Led]]] = {}  # by token
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def hold(self, key: str, token: str) -> None:
-        with self._change:
-            self._held[token] = key
+    def hold(self, key: str, led: Led) -> None:
+        with self._lock:
+            self._held[led.token] = (key, weakref.ref(led))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._beat, name="aicache-leases", daemon=True)
                 self._thread.start()
 
     def drop(self, token: str) -> None:
         """Renews it no more. Harmless where it is not held."""
-        with self._change:
+        with self._lock:
             self._held.pop(token, None)
 
     def __len__(self) -> int:
@@ -40,12 +47,12 @@ class Leases:
     def _beat(self) -> None:
         while True:
             time.sleep(RENEW_EVERY)
-            with self._change:
+            with self._lock:
                 if not self._held:
                     # Nothing left to renew; the next hold() starts a new thread.
                     self._thread = None
                     return
                 held = list(self._held.items())
-            for token, key in held:
-                if not self._renew(key, token):
+            for token, (key, led) in held:
+                if led() is None or not self._renew(key, token):
                     self.drop(token)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
 from django.conf import settings
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.transaction import Atomic
 from django.test import override_settings
 
 from aicache.cache import Cache, pinned
 from aicache.testing.memory import MemoryStore
+
+logger = logging.getLogger("aicache")
 
 
 @contextmanager
@@ -41,30 +46,33 @@ def committing(using: str = "default") -> Iterator[None]:
     connection: Any = connections[using]
     around = len(connection.savepoint_ids)
     earlier = len(connection.run_on_commit)
-    register, release = connection.on_commit, connection.savepoint_commit
+    register, leave = connection.on_commit, Atomic.__exit__
 
     def run() -> None:
-        while len(connection.run_on_commit) > earlier and len(connection.savepoint_ids) <= around:
-            _, hook, robust = connection.run_on_commit.pop(earlier)
+        if connection.needs_rollback or len(connection.savepoint_ids) > around:
+            return
+        due = connection.run_on_commit[earlier:]
+        del connection.run_on_commit[earlier:]
+        for _, hook, robust in due:
             try:
                 hook()
             except Exception:
                 if not robust:
                     raise
+                logger.exception("a robust on_commit hook failed")
 
     def on_commit(hook: Any, robust: bool = False) -> None:
         register(hook, robust)
         run()
 
-    def savepoint_commit(savepoint: str) -> None:
-        release(savepoint)
-        run()
+    def leaving(atomic: Any, kind: Any, error: Any, trace: Any) -> None:
+        leave(atomic, kind, error, trace)
+        if kind is None and (atomic.using or DEFAULT_DB_ALIAS) == using and connections[using] is connection:
+            run()
 
-    connection.on_commit, connection.savepoint_commit = on_commit, savepoint_commit
-    try:
+    # There is no hook for the end of an atomic, and one without a savepoint does not tell its connection.
+    with patch.object(connection, "on_commit", on_commit), patch.object(Atomic, "__exit__", leaving):
         yield
-    finally:
-        del connection.on_commit, connection.savepoint_commit
 
 
 class CacheTestMixin:

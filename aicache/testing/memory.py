@@ -18,14 +18,24 @@ FAILURE_LIFE = 2.0
 REMEMBERED = 1000
 
 
+def _unheard() -> Future[Entry | Failure | News]:
+    """Running, so that an async waiter who is cancelled does not cancel it for the others."""
+    news: Future[Entry | Failure | News] = Future()
+    news.set_running_or_notify_cancel()
+    return news
+
+
 @dataclass(slots=True)
 class _Flight:
     token: str
-    news: Future[Entry | Failure | News] = field(default_factory=Future)
+    news: Future[Entry | Failure | News] = field(default_factory=_unheard)
 
 
 class MemoryStore:
-    """Performs a flow's operations for the threads and tasks of one process. ``down`` makes it unavailable."""
+    """Performs a flow's operations for the threads and tasks of one process.
+
+    ``down = True`` makes it unavailable, for those who wait too. A lease does not end by itself.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -35,13 +45,26 @@ class MemoryStore:
         self._ended: dict[str, _Flight] = {}
         self._failures: dict[tuple[str, str], tuple[float, int, Failure]] = {}
         self._on = True
-        self.down = False
+        self._down = False
+
+    @property
+    def down(self) -> bool:
+        return self._down
+
+    @down.setter
+    def down(self, down: bool) -> None:
+        with self._lock:
+            self._down = down
+            if down:
+                for flight in self._flights.values():
+                    flight.news.set_result(News.LOOK_AGAIN)
+                    flight.news = _unheard()
 
     def perform(self, operation: Look | Lead | Wait | Finish) -> Any:
         if isinstance(operation, Wait):
             news = self._news(operation)
             try:
-                return news.result(operation.seconds) if news else News.LOOK_AGAIN
+                return self._heard(news.result(_seconds(operation)) if news else News.LOOK_AGAIN)
             except WaitTimeout:
                 return News.LOOK_AGAIN
         return self._at_once(operation)
@@ -51,9 +74,10 @@ class MemoryStore:
             news = self._news(operation)
             if news is None:
                 return News.LOOK_AGAIN
-            heard = asyncio.wrap_future(news)
-            done, _ = await asyncio.wait({heard}, timeout=operation.seconds)
-            return heard.result() if done else News.LOOK_AGAIN
+            try:
+                return self._heard(await asyncio.wait_for(asyncio.wrap_future(news), _seconds(operation)))
+            except TimeoutError:
+                return News.LOOK_AGAIN
         return self._at_once(operation)
 
     def switch(self, on: bool) -> None:
@@ -66,9 +90,11 @@ class MemoryStore:
         """Nothing to close."""
 
     def _at_once(self, operation: Look | Lead | Finish) -> Any:
-        if self.down:
-            raise Unavailable("unreachable")
         with self._lock:
+            if self._down:
+                if isinstance(operation, Finish):  # its lease would end, unrenewed
+                    self._flights.pop(_place(operation.ask), None)
+                raise Unavailable("unreachable")
             match operation:
                 case Look():
                     return self._look(operation.ask)
@@ -130,6 +156,11 @@ class MemoryStore:
                 flight = self._ended.get(wait.token)
             return flight.news if flight is not None else None
 
+    def _heard(self, news: Entry | Failure | News) -> Entry | Failure | News:
+        if self._down:
+            raise Unavailable("unreachable")
+        return news
+
     def _alive(self, ask: Ask, now: float) -> Entry | None:
         entry = self._entries.get(_place(ask))
         return entry if entry is not None and entry.dies_at > now else None
@@ -137,6 +168,11 @@ class MemoryStore:
 
 def _place(ask: Ask) -> tuple[str, str]:
     return ask.tenant, ask.key
+
+
+def _seconds(wait: Wait) -> float:
+    """Locks know no infinity."""
+    return min(wait.seconds, threading.TIMEOUT_MAX)
 
 
 def _of_nobody(failure: Failure) -> Failure:

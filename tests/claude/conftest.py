@@ -29,7 +29,7 @@ class Asker:
         return aicache.wrap(kind(**{"base_url": self.url, "api_key": "key", "max_retries": 0, **options}))
 
     def run(self, ask: Callable[[Any], Any], **options: Any) -> Any:
-        """The result of ``ask(client)``; of the coroutine that it gives, on a loop of its own, where the client is async."""
+        """The result of ``ask(client)``, or of the coroutine that it gives, on a loop of its own."""
         client = self.client(**options)
         if self.colour == "sync":
             with client:

@@ -175,17 +175,25 @@ def test_the_beta_path_is_cached_under_keys_of_its_own(asker: Asker, claude: Cla
 
 
 def test_streams_pass_by_and_say_so(asker: Asker, claude: ClaudeServer) -> None:
-    stream = asker.run(lambda client: client.messages.create(**QUESTION, stream=True)) if asker.colour == "sync" else None
-    if stream is not None:
-        assert aicache.info(stream).status == "bypass"
-        assert aicache.info(stream).reason == "stream"
+    def ask(client: Any) -> Any:
+        with client.messages.stream(**QUESTION) as helper:
+            told = aicache.info(helper)
+            events = list(client.messages.create(**QUESTION, stream=True))
+            return told, helper.get_final_message(), events
+
+    async def aask(client: Any) -> Any:
+        async with client.messages.stream(**QUESTION) as helper:
+            told = aicache.info(helper)
+            events = [event async for event in await client.messages.create(**QUESTION, stream=True)]
+            return told, await helper.get_final_message(), events
 
     with aicache.scope(tenant="acme") as calls:
-        if asker.colour == "sync":
-            with asker.client() as client, client.messages.stream(**QUESTION) as streamed:
-                assert aicache.info(streamed).reason == "stream"
-                assert text(streamed.get_final_message())
-            assert [call.status for call in calls] == ["bypass"]
+        told, message, events = asker.run(ask if asker.colour == "sync" else aask)
+
+    assert text(message)
+    assert events[-1].type == "message_stop"
+    assert told == calls.last
+    assert [(call.status, call.reason) for call in calls] == [("bypass", "stream")] * 2
 
 
 def test_counting_tokens_is_none_of_our_business(asker: Asker) -> None:

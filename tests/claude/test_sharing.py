@@ -127,7 +127,8 @@ def test_those_who_wait_get_the_error_with_its_type_headers_and_request_id(
 
 
 @pytest.mark.parametrize("status", [429, 401, 403, 404])
-def test_an_error_of_a_credential_is_not_shared_with_another(claude: ClaudeServer, aicache_isolated: None, status: int) -> None:
+@pytest.mark.usefixtures("aicache_isolated")
+def test_an_error_of_a_credential_is_not_shared_with_another(claude: ClaudeServer, status: int) -> None:
     claude.answer = lambda received: (
         Reply.error(status, headers={"x-should-retry": "false"})
         if "poor" in str(received.headers)

@@ -4,6 +4,7 @@ import copy
 import gc
 import pickle
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import anthropic
@@ -18,8 +19,9 @@ pytestmark = pytest.mark.usefixtures("aicache_isolated")
 
 
 @pytest.fixture
-def client(claude: ClaudeServer) -> anthropic.Anthropic:
-    return aicache.wrap(anthropic.Anthropic(base_url=claude.url, api_key="key", max_retries=0))
+def client(claude: ClaudeServer) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=claude.url, api_key="key", max_retries=0) as plain:
+        yield aicache.wrap(plain)
 
 
 def statuses(*clients: Any) -> list[str]:
@@ -65,7 +67,9 @@ def test_what_is_no_client_is_refused_by_name(thing: Any) -> None:
 
 
 def test_copies_are_wrapped_and_share_with_their_origin_what_is_the_same(client: anthropic.Anthropic) -> None:
-    assert statuses(client, client.copy(), client.with_options(timeout=5), client.with_options(max_retries=1).copy()) == [
+    assert statuses(
+        client, client.copy(), client.with_options(timeout=5), client.with_options(max_retries=1).copy()
+    ) == [
         "miss",
         "hit",
         "hit",
@@ -106,7 +110,13 @@ def test_a_base_url_assigned_later_counts(client: anthropic.Anthropic) -> None:
 
 def test_a_header_of_one_call_counts(client: anthropic.Anthropic, claude: ClaudeServer) -> None:
     with aicache.scope(tenant="acme") as calls:
-        for headers in ({}, {"anthropic-beta": "a"}, {"anthropic-beta": "a"}, {"x-trace-ish": "1"}, {"traceparent": "1"}):
+        for headers in (
+            {},
+            {"anthropic-beta": "a"},
+            {"anthropic-beta": "a"},
+            {"x-trace-ish": "1"},
+            {"traceparent": "1"},
+        ):
             client.messages.create(**QUESTION, extra_headers=headers)
 
     assert [call.status for call in calls] == ["miss", "miss", "hit", "miss", "hit"]

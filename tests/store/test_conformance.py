@@ -42,7 +42,9 @@ def test_what_was_kept_is_found_whole(any_store: Any) -> None:
     assert any_store.perform(Lead(ask, since=0)) == entry
 
 
-@pytest.mark.parametrize("other", [an_ask(tenant="u" * 32), an_ask(key="j" * 64), an_ask(key="j" * 64, lineage="m" * 64)])
+@pytest.mark.parametrize(
+    "other", [an_ask(tenant="u" * 32), an_ask(key="j" * 64), an_ask(key="j" * 64, lineage="m" * 64)]
+)
 def test_nobody_elses_entry_is_found(any_store: Any, other: Ask) -> None:
     keep(any_store, an_ask())
     assert any_store.perform(Look(other)).entry is None

@@ -17,20 +17,14 @@ for _, ear in ipairs(ears) do
     redis.call('PUBLISH', ear, message)
   end
 end
--- A full server refuses what follows; the waiters have their answer all the same.
 if tonumber(ARGV[5]) > 0 then
-  local kept = redis.pcall('SET', KEYS[2], ARGV[4], 'PX', ARGV[5])
-  if kept.err then
-    return 'full'
-  end
-  redis.pcall('SET', KEYS[3], ARGV[6], 'PX', ARGV[7])
+  redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5])
+  redis.call('SET', KEYS[3], ARGV[6], 'PX', ARGV[7])
 end
 if tonumber(ARGV[8]) > 0 then
   local now = redis.call('TIME')
   local at = string.format('%.0f', now[1] * 1000000 + now[2])
-  local kept = redis.pcall('HSET', KEYS[4], 'attempt', ARGV[9], 'at', at, 'credential', ARGV[10], 'failure', ARGV[4])
-  if type(kept) == 'number' then
-    redis.call('PEXPIRE', KEYS[4], ARGV[8])
-  end
+  redis.call('HSET', KEYS[4], 'attempt', ARGV[9], 'at', at, 'credential', ARGV[10], 'failure', ARGV[4])
+  redis.call('PEXPIRE', KEYS[4], ARGV[8])
 end
 return 'ours'

@@ -1,0 +1,105 @@
+"""How often the server is asked, counted by the server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import anthropic
+import pytest
+import redis
+from django.test import override_settings
+
+import aicache
+from aicache.testing import ClaudeServer
+from aicache.testing.valkey import Valkey
+from tests.claude.conftest import QUESTION
+
+TIMES = 20
+
+
+class Counted:
+    """What a server did between two looks, without the looks."""
+
+    def __init__(self, port: int) -> None:
+        self._client = redis.Redis(port=port)
+        self._before = self._now()
+
+    def _now(self) -> dict[str, int]:
+        stats, commands = self._client.info("stats"), self._client.info("commandstats")
+        calls = {name.removeprefix("cmdstat_"): int(told["calls"]) for name, told in commands.items()}
+        return {"reads": int(stats["total_reads_processed"]), **calls}
+
+    def since(self) -> dict[str, int]:
+        now = self._now()
+        self._client.close()
+        more = {name: count - self._before.get(name, 0) for name, count in now.items()}
+        more["reads"] -= 2  # of this look: its two INFO
+        return {name: count for name, count in more.items() if count and name != "info"}
+
+
+@pytest.fixture
+def quiet() -> Iterator[int]:
+    """The port of a server that nobody else uses."""
+    with Valkey() as server:
+        with override_settings(
+            CACHES={"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": server.url}}
+        ):
+            yield server.port
+
+
+def test_a_hit_is_one_read_and_one_command(claude: ClaudeServer, quiet: int) -> None:
+    with anthropic.Anthropic(base_url=claude.url, api_key="k") as plain, aicache.scope(tenant="acme") as calls:
+        client = aicache.wrap(plain)
+        for _ in range(2):
+            client.messages.create(**QUESTION)
+        counted = Counted(quiet)
+        for _ in range(TIMES):
+            client.messages.create(**QUESTION)
+        assert counted.since() == {"mget": TIMES, "reads": TIMES}
+
+    assert [call.status for call in calls] == ["miss"] + ["hit"] * (TIMES + 1)
+
+
+def test_an_async_hit_is_one_read_and_one_command(claude: ClaudeServer, quiet: int) -> None:
+    async def main() -> dict[str, int]:
+        async with anthropic.AsyncAnthropic(base_url=claude.url, api_key="k") as plain:
+            client = aicache.wrap(plain)
+            with aicache.scope(tenant="acme"):
+                for _ in range(2):
+                    await client.messages.create(**QUESTION)
+                counted = Counted(quiet)
+                for _ in range(TIMES):
+                    await client.messages.create(**QUESTION)
+                return counted.since()
+
+    assert asyncio.run(main()) == {"mget": TIMES, "reads": TIMES}
+
+
+def test_a_miss_is_three_round_trips_one_of_them_to_publish(claude: ClaudeServer, quiet: int) -> None:
+    with anthropic.Anthropic(base_url=claude.url, api_key="k") as plain, aicache.scope(tenant="acme"):
+        client = aicache.wrap(plain)
+        client.messages.create(**QUESTION)
+        counted = Counted(quiet)
+        for variant in range(1, TIMES + 1):
+            with aicache.scope(variant=variant):
+                client.messages.create(**QUESTION)
+        told = counted.since()
+
+    assert told["reads"] == 3 * TIMES
+    assert told["evalsha"] == 2 * TIMES
+    assert "eval" not in told
+
+
+def test_no_key_holds_a_word_of_tenant_prompt_or_tag(claude: ClaudeServer, quiet: int) -> None:
+    with anthropic.Anthropic(base_url=claude.url, api_key="secret-key") as plain:
+        with aicache.scope(tenant="acme-and-sons", tags=["article:17"]):
+            aicache.wrap(plain).messages.create(**QUESTION)
+
+    with redis.Redis(port=quiet) as client:
+        everything: dict[bytes, Any] = {key: client.dump(key) for key in client.keys("*")}
+    assert everything
+    for word in (b"acme", b"refund?", b"article:17", b"secret-key"):
+        assert not any(word in key for key in everything)
+    assert not any(b"secret-key" in dump or b"acme" in dump for dump in everything.values())

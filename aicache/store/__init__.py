@@ -7,7 +7,7 @@ import secrets
 import time
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import ClusterCrossSlotError, RedisError
 
 from aicache.core.operations import Finish, Held, Lead, Led, Look, News, Seen, Unavailable, Wait
 from aicache.core.records import CREDENTIAL_STATUSES, Ask, Entry, Failure, Lineage
@@ -101,11 +101,14 @@ class Store:
 
     def _look(self, look: Look) -> Plan:
         ask, keys = look.ask, self.keys
-        if self.connections.is_cluster:
-            entry, lineage = yield ("MGET", keys.entry(ask), keys.lineage(ask))
+        wanted = keys.entry(ask), keys.lineage(ask)
+        try:
+            if self.connections.is_cluster:  # which another task may have found out meanwhile
+                raise ClusterCrossSlotError
+            entry, lineage, switch = yield ("MGET", *wanted, keys.switch)
+        except ClusterCrossSlotError:
+            entry, lineage = yield ("MGET", *wanted)
             switch = yield ("GET", keys.switch)
-        else:
-            entry, lineage, switch = yield ("MGET", keys.entry(ask), keys.lineage(ask), keys.switch)
         now = time.time()
         found = _entry(entry, ask)
         if found is not None and found.dies_at > now:

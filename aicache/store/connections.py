@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import weakref
 from collections.abc import AsyncGenerator, Awaitable
 from typing import Any, Final
 
-import redis
-import redis.asyncio
-import redis.asyncio.cluster
-import redis.asyncio.sentinel
-import redis.cluster
-import redis.sentinel
-from redis.backoff import NoBackoff
 from redis.exceptions import (
     ClusterCrossSlotError,
     ConnectionError,
@@ -26,15 +20,18 @@ from redis.exceptions import (
     ResponseError,
     TimeoutError,
 )
-from redis.retry import Retry
 
 from aicache.core.operations import Unavailable
 from aicache.store.address import BUDGET, Address
 from aicache.store.breaker import Breaker
+from aicache.store.clients import async_client, sync_client
 from aicache.store.scripts import Command, Plan
 
 UNREACHABLE: Final = (ConnectionError, TimeoutError, OSError, RedisClusterException)
-IS_CLUSTER: Final = (MovedError, ClusterCrossSlotError)
+# Errors that say how to ask instead.
+PLANNED: Final = (NoScriptError, MovedError, ClusterCrossSlotError)
+
+logger = logging.getLogger("aicache.store")
 
 
 class Connections:
@@ -55,10 +52,7 @@ class Connections:
         """The plan's result. Raises Unavailable."""
         self.breaker.check()
         try:
-            return self._run(plan, self._client())
-        except IS_CLUSTER as error:
-            self._turn_to_cluster(error)
-            raise Unavailable("unreachable") from error
+            return self._run(plan)
         except UNREACHABLE as error:
             raise self._lost(error) from error
         except ResponseError as error:
@@ -68,42 +62,51 @@ class Connections:
         """As ``run``, for a task."""
         self.breaker.check()
         try:
-            return await self._arun(plan, await self._loop_client())
-        except IS_CLUSTER as error:
-            self._turn_to_cluster(error)
-            raise Unavailable("unreachable") from error
+            return await self._arun(plan)
         except UNREACHABLE as error:
             raise self._lost(error) from error
         except ResponseError as error:
             raise self._refused(error) from error
 
-    @staticmethod
-    def _run(plan: Plan, client: Any) -> Any:
+    def _run(self, plan: Plan) -> Any:
         try:
             command: Command = next(plan)
             while True:
+                as_cluster = self.is_cluster
                 try:
-                    reply = client.execute_command(*command)
-                except NoScriptError as error:
-                    command = plan.throw(error)
+                    reply = self._client().execute_command(*command)
+                except PLANNED as error:
+                    command = self._replan(plan, command, error, as_cluster)
                 else:
                     command = plan.send(reply)
         except StopIteration as end:
             return end.value
 
-    @staticmethod
-    async def _arun(plan: Plan, client: Any) -> Any:
+    async def _arun(self, plan: Plan) -> Any:
         try:
             command: Command = next(plan)
             while True:
+                as_cluster = self.is_cluster
                 try:
-                    reply = await client.execute_command(*command)
-                except NoScriptError as error:
-                    command = plan.throw(error)
+                    reply = await (await self._loop_client()).execute_command(*command)
+                except PLANNED as error:
+                    command = self._replan(plan, command, error, as_cluster)
                 else:
                     command = plan.send(reply)
         except StopIteration as end:
             return end.value
+
+    def _replan(self, plan: Plan, command: Command, error: ResponseError, as_cluster: bool) -> Command:
+        """The command to go on with. Raises the error where it cannot be helped."""
+        if isinstance(error, NoScriptError):
+            return plan.throw(error)
+        if as_cluster:
+            raise error
+        if not self.is_cluster:  # which many may find out in one instant
+            self.is_cluster = True
+            logger.warning("Redis at %s is a cluster, and is asked as one from now on", self.address.label)
+            self._forget()
+        return command if isinstance(error, MovedError) else plan.throw(error)
 
     def subscribe(self, channel: str) -> Any:
         """A subscription that stands, on a connection of its own. Raises redis errors."""
@@ -133,7 +136,7 @@ class Connections:
         return Unavailable("refused")
 
     def _probe(self) -> None:
-        client = _client(self.address, cluster=self.is_cluster)
+        client = sync_client(self.address, cluster=self.is_cluster)
         try:
             client.execute_command("PING")
         finally:
@@ -148,27 +151,21 @@ class Connections:
         for loop_client in list(self._loops.values()):
             loop_client.stale = True
 
-    def _turn_to_cluster(self, error: BaseException) -> None:
-        if not self.is_cluster:
-            self.is_cluster = True
-            self.breaker.refused(error)
-            self._forget()
-
     def _client(self) -> Any:
         if self._sync is None:
-            self._sync = _client(self.address, cluster=self.is_cluster)
+            self._sync = sync_client(self.address, cluster=self.is_cluster)
         return self._sync
 
     async def _loop_client(self) -> _LoopClient:
         loop = asyncio.get_running_loop()
         held = self._loops.get(loop)
         if held is None or held.stale:
-            if held is not None:
-                with contextlib.suppress(*UNREACHABLE):
-                    await held.life.aclose()
-            client = _async_client(self.address, cluster=self.is_cluster)
-            held = self._loops[loop] = _LoopClient(client)
+            old = held
+            # Before anything is awaited, so that no other task of the loop makes a third.
+            held = self._loops[loop] = _LoopClient(async_client(self.address, cluster=self.is_cluster))
             await anext(held.life)
+            if old is not None:
+                await old.retire()
         return held
 
 
@@ -206,6 +203,13 @@ class _LoopClient:
                         future.set_result(reply)
         finally:
             self._sender = None
+            if self.stale:
+                await self.retire()
+
+    async def retire(self) -> None:
+        """Closes it, once what is under way has its reply."""
+        if self._sender is None:
+            await self.life.aclose()
 
     async def _exchange(self, batch: list[tuple[Command, asyncio.Future[Any]]]) -> list[Any]:
         """A reply or an error for each."""
@@ -245,48 +249,3 @@ async def within_budget(reply: Awaitable[Any]) -> Any:
     finally:
         if not task.done():
             task.cancel()
-
-
-def _client(address: Address, *, cluster: bool) -> Any:
-    common = {
-        **address.parameters(),
-        "socket_timeout": BUDGET,
-        "socket_connect_timeout": BUDGET,
-        "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,
-    }
-    if cluster:
-        return redis.cluster.RedisCluster(**_for_cluster(common), cluster_error_retry_attempts=1)
-    if address.sentinels:
-        sentinel = redis.sentinel.Sentinel(address.sentinels, **_for_sentinel(address))
-        return sentinel.master_for(common.pop("host"), **common)
-    connection_class = redis.connection.parse_url(address.urls[0]).get("connection_class", redis.Connection)
-    return redis.Redis.from_pool(redis.ConnectionPool(connection_class=connection_class, **common))
-
-
-def _async_client(address: Address, *, cluster: bool) -> Any:
-    common = {
-        **address.parameters(),
-        "socket_timeout": None,  # within_budget, which knows a slow loop from a slow server
-        "socket_connect_timeout": None,
-        "retry": redis.asyncio.retry.Retry(NoBackoff(), 0),
-        "protocol": 2,
-    }
-    if cluster:
-        return redis.asyncio.cluster.RedisCluster(**_for_cluster(common), cluster_error_retry_attempts=1)
-    if address.sentinels:
-        sentinel = redis.asyncio.sentinel.Sentinel(address.sentinels, **_for_sentinel(address))
-        return sentinel.master_for(common.pop("host"), **common)
-    connection_class = redis.asyncio.connection.parse_url(address.urls[0]).get(
-        "connection_class", redis.asyncio.Connection
-    )
-    return redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(connection_class=connection_class, **common))
-
-
-def _for_cluster(common: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in common.items() if name not in ("db", "retry")}
-
-
-def _for_sentinel(address: Address) -> dict[str, Any]:
-    theirs = dict(address.options.get("SENTINEL_KWARGS") or {})
-    return {"sentinel_kwargs": {**theirs, "socket_timeout": BUDGET, "socket_connect_timeout": BUDGET}}

@@ -151,6 +151,8 @@ class MemoryStore:
 
     def _news(self, wait: Wait) -> Future[Entry | Failure | News] | None:
         with self._lock:
+            if self._down:
+                raise Unavailable("unreachable")
             flight = self._flights.get(_place(wait.ask))
             if flight is None or flight.token != wait.token:
                 flight = self._ended.get(wait.token)

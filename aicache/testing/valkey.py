@@ -31,7 +31,7 @@ class Valkey:
 
         for tries_left in reversed(range(TRIES)):
             # The kernel's choice: many may start at once, and must not all try the same next port.
-            port = self.port or _free_port()
+            port = self.port or free_port()
             server = ValkeyServer(port=port, **self._config)
             try:
                 server.start()
@@ -58,7 +58,8 @@ class Valkey:
         self.stop()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that the kernel says nobody uses now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,0 +1,37 @@
+"""Speed, as ratios to a floor that is measured in the same run.
+
+    python -m benchmarks [flight] [hit] [outage]
+
+Embedded Valkey and the stand-in for the Claude API; nothing need be running.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from aicache.testing.valkey import Valkey
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.settings")
+NAMES = ("flight", "hit", "outage")
+
+
+def main(names: list[str]) -> int:
+    if unknown := [name for name in names if name not in NAMES]:
+        print(f"unknown: {', '.join(unknown)}; there are {', '.join(NAMES)}", file=sys.stderr)
+        return 2
+    with Valkey() as server:
+        os.environ["AICACHE_BENCH_REDIS"] = server.url
+        import django
+
+        django.setup()
+        from benchmarks import flight, hit, outage
+
+        for benchmark in (flight, hit, outage):
+            if not names or benchmark.__name__.rpartition(".")[2] in names:
+                benchmark.run(server)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -22,7 +22,7 @@ from aicache.core.flow import Serving
 from aicache.core.operations import Call, Elapsed, Flow, Moment, Now, Spawn
 from aicache.core.policy import life
 from aicache.core.records import Called, Served
-from aicache.store import Address, Store
+from aicache.store import Address, Store, digest
 
 logger = logging.getLogger("aicache")
 
@@ -156,8 +156,8 @@ def pinned(cache: Cache) -> Iterator[None]:
 
 def site(settings: Settings) -> str:
     """What keeps sites apart that share a server."""
-    prefix = str(cache_configuration(settings).get("KEY_PREFIX", ""))
-    return f"{prefix}:{settings.namespace}" if prefix else settings.namespace
+    prefix = str(cache_configuration(settings).get("KEY_PREFIX") or "")
+    return f"{digest('site', prefix)}:{settings.namespace}" if prefix else settings.namespace
 
 
 def _forget(*, setting: str, **_: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -212,8 +212,9 @@ class scope:  # noqa: N801 - used like a function, in the manner of contextlib
 
             @functools.wraps(function)
             async def awaiting(*args: P.args, **kwargs: P.kwargs) -> Any:
-                coroutine: Any = function(*args, **kwargs)
-                return await self._awaiting(coroutine)
+                with self:
+                    coroutine: Any = function(*args, **kwargs)
+                    return await coroutine
 
             return awaiting  # type: ignore[return-value]  # R is the coroutine's type
 
@@ -227,7 +228,7 @@ class scope:  # noqa: N801 - used like a function, in the manner of contextlib
         return calling
 
     async def _awaiting(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        with self:
+        with closing(coroutine), self:
             return await coroutine
 
 

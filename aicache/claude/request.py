@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from aicache.core.records import Ask, Called, CallInfo, Failure, Served, Status
 
 PATH: Final = "/v1/messages"
 RAW_RESPONSE_HEADER: Final = "x-stainless-raw-response"
+
+# Of a client whose credential is minted for each request: equal to no other process's.
+UNKNOWN_CREDENTIALS: Final = uuid.uuid4().hex
 
 # Added to a waiter's patience: where leader and waiter allow the same time, the leader's timeout is heard first, and is
 # one failure for all rather than a call upstream by each.
@@ -161,5 +165,5 @@ def _credential(client: Any, headers: Mapping[str, str]) -> str:
     """A digest that is equal only where the credential is. A provider that mints tokens is known by its object."""
     known = [headers.get("authorization", ""), headers.get("x-api-key", "")]
     if not any(known):
-        known = [repr(getattr(client, "credentials", None)), str(id(client)), uuid.getnode().__str__()]
+        known = [UNKNOWN_CREDENTIALS, str(os.getpid()), str(id(client))]
     return hashlib.sha256("\0".join(known).encode()).hexdigest()[:16]

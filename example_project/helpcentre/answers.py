@@ -1,0 +1,92 @@
+"""Questions to Claude, from a tenant's own articles."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+import anthropic
+from django.conf import settings
+from django.utils.translation import get_language, get_language_info
+
+import aicache
+from example_project.helpcentre.models import Article
+from example_project.helpcentre.tenancy import Tenant
+
+logger = logging.getLogger(__name__)
+
+MOST_TOKENS: Final = 1000
+PATIENCE: Final = 60.0  # seconds: a visitor will not wait longer
+
+# The statuses of those who got an answer that somebody else had paid for.
+FOR_FREE: Final = frozenset({"hit", "stale", "semantic", "coalesced"})
+
+PROMPT: Final = """\
+You answer questions of visitors to the help-centre of {name}. Use the articles below and nothing else; where they do
+not say, tell the visitor so. Answer in {language}, in three sentences at most, as plain text.
+
+{articles}"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``info``: what the cache did. ``tokens``: how many the answer took; they are saved where it was for free."""
+
+    text: str
+    info: aicache.CallInfo
+    tokens: int
+    seconds: float
+
+    @property
+    def tokens_saved(self) -> int:
+        return self.tokens if self.info.status in FOR_FREE else 0
+
+
+class NoAnswer(Exception):
+    """Claude could not be asked, or gave no answer. ``info`` is None where the call had not even begun."""
+
+    def __init__(self, info: aicache.CallInfo | None, seconds: float) -> None:
+        super().__init__("Claude gave no answer")
+        self.info = info
+        self.seconds = seconds
+
+
+@cache
+def client() -> anthropic.Anthropic:
+    """The process's client, made when it is first needed. The stand-in is never shown a real key."""
+    url = settings.HELPCENTRE_CLAUDE_URL
+    key = "stand-in" if url else None
+    return aicache.wrap(anthropic.Anthropic(base_url=url, api_key=key, timeout=PATIENCE))
+
+
+def ask(tenant: Tenant, question: str, *, refresh: bool = False, bypass: bool = False) -> Answer:
+    """Claude's answer, or the one kept for the same question. Call it in a scope of the tenant's. Raises NoAnswer."""
+    system = prompt(tenant)
+    began = time.perf_counter()
+    with aicache.scope(policy="chat", refresh=refresh, bypass=bypass) as calls:
+        try:
+            message = client().messages.create(
+                model=settings.HELPCENTRE_MODEL,
+                max_tokens=MOST_TOKENS,
+                system=system,
+                messages=[{"role": "user", "content": question}],
+            )
+        except (anthropic.AnthropicError, TypeError) as error:  # TypeError: the SDK was given no key
+            logger.warning("Claude gave no answer", exc_info=True)
+            raise NoAnswer(calls.last, time.perf_counter() - began) from error
+    seconds = time.perf_counter() - began
+    text = "".join(block.text for block in message.content if block.type == "text")
+    return Answer(text, aicache.info(message), message.usage.input_tokens + message.usage.output_tokens, seconds)
+
+
+def prompt(tenant: Tenant) -> str:
+    """The same for the same articles: whatever is changed in one of them makes another question of it."""
+    articles = Article.objects.filter(tenant=tenant.slug)
+    return PROMPT.format(
+        name=tenant.name,
+        language=get_language_info(get_language() or "en")["name"],
+        articles="\n\n".join(f"# {article.title}\n\n{article.body}" for article in articles),
+    )

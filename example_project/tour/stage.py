@@ -1,0 +1,75 @@
+"""Everything that the steps of the tour play with, and the verbs that they have."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from django.core.management import CommandError
+
+from example_project.children import Children, Command
+from example_project.servers import Valkey
+from example_project.tour.records import Question, Seen
+from example_project.tour.upstream import Upstream
+from example_project.tour.worker import Worker, WorkerLost
+
+WORKERS: Final = 4
+
+
+class Stage:
+    """``workers`` are processes of the site; ``victim`` is one more, to be killed."""
+
+    def __init__(self, children: Children, folder: Path, upstream: Upstream) -> None:
+        self.upstream = children.start(upstream)
+        self.valkey = children.start(Valkey(folder))
+        self._log_path = folder / "workers.log"
+        environment = {
+            "AICACHE_DEMO_REDIS": self.valkey.url,
+            "AICACHE_DEMO_CLAUDE": upstream.url,
+            "AICACHE_DEMO_DB": str(folder / "helpcentre.sqlite3"),
+        }
+        prepare = children.start(Command("prepare", "--verbosity=0", environment=environment))
+        with self._log_path.open("w") as log:
+            *self.workers, self.victim = [children.start(Worker(environment, log)) for _ in range(WORKERS + 1)]
+        if prepare.process.wait():
+            raise CommandError("The database could not be prepared; the reason is above.")
+        for worker in (*self.workers, self.victim):
+            try:
+                worker.ready()
+            except WorkerLost as lost:
+                raise CommandError(f"A worker did not start:\n{self.log(20)}") from lost
+        self._texts: dict[tuple[str, str], str] = {}
+
+    def ask(self, tenant: str, text: str, *, worker: int = 0, bypass: bool = False) -> Seen:
+        """One question in one process."""
+        self.workers[worker].ask(Question(tenant, text, bypass=bypass))
+        [seen] = self.workers[worker].answers()
+        if not bypass:
+            self._texts[tenant, text] = seen.text
+        return seen
+
+    def ask_at_once(self, tenant: str, text: str, workers: list[Worker], times: int) -> list[Seen]:
+        """The same question in all these processes, by so many threads in each."""
+        for worker in workers:
+            worker.ask(Question(tenant, text, times))
+        return [seen for worker in workers for seen in worker.answers()]
+
+    def answer_of(self, tenant: str, text: str) -> str:
+        """The last answer to a question that was asked alone and not past the cache; "" if there is none."""
+        return self._texts.get((tenant, text), "")
+
+    def until(self, true: Callable[[], bool], patience: float) -> bool:
+        """Waits for it. → whether it came about."""
+        deadline = time.monotonic() + patience
+        while not (came := true()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return came
+
+    def log(self, lines: int) -> str:
+        """The last lines of what the workers logged."""
+        with suppress(OSError):
+            return "\n".join(self._log_path.read_text().splitlines()[-lines:])
+        return ""

@@ -1,0 +1,71 @@
+"""A worker process of the site, as the tour sees it: questions go in as lines of JSON, and answers come out."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import IO, Final
+
+from example_project.children import Command
+from example_project.tour.records import Question, Seen
+
+PATIENCE: Final = 60.0  # seconds for one line
+
+
+class WorkerLost(Exception):
+    """The process has ended, or says nothing any more."""
+
+
+class Worker(Command):
+    """It ends by itself when this process is gone: then its input ends."""
+
+    def __init__(self, environment: Mapping[str, str], log: IO[str]) -> None:
+        super().__init__(
+            "tour_worker", environment=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+        )
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def start(self) -> None:
+        super().start()
+        threading.Thread(target=self._read, name="tour-worker", daemon=True).start()
+
+    def ready(self) -> None:
+        """Returns once it is. Raises WorkerLost."""
+        self._line()
+
+    def ask(self, question: Question) -> None:
+        """Returns at once; the answers are to be had from ``answers``."""
+        pipe = self.process.stdin
+        assert pipe
+        pipe.write(json.dumps(asdict(question)) + "\n")
+        pipe.flush()
+
+    def answers(self) -> list[Seen]:
+        """Of the question asked before. Raises WorkerLost."""
+        return [Seen.from_json(told) for told in json.loads(self._line())]
+
+    def kill(self) -> None:
+        """As ``kill -9``: it has no chance to tidy up."""
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def _line(self) -> str:
+        try:
+            line = self._lines.get(timeout=PATIENCE)
+        except queue.Empty:
+            raise WorkerLost(f"a worker said nothing for {PATIENCE:.0f} s") from None
+        if not line:
+            raise WorkerLost("a worker has ended")
+        return line
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        while line := self.process.stdout.readline():
+            self._lines.put(line)
+        self._lines.put("")

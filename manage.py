@@ -1,0 +1,18 @@
+#!/usr/bin/env python
+"""Commands of the example project: `python manage.py serve` and `python manage.py tour` are the two to try."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from django.core.management import execute_from_command_line
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "example_project.settings")
+    execute_from_command_line(sys.argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -73,7 +73,7 @@ class MemoryStore:
         if isinstance(operation, Wait):
             news = self._news(operation)
             if news is None:
-                return News.LOOK_AGAIN
+                return self._heard(News.LOOK_AGAIN)
             try:
                 return self._heard(await asyncio.wait_for(asyncio.wrap_future(news), _seconds(operation)))
             except TimeoutError:
@@ -152,7 +152,7 @@ class MemoryStore:
     def _news(self, wait: Wait) -> Future[Entry | Failure | News] | None:
         with self._lock:
             if self._down:
-                raise Unavailable("unreachable")
+                return None
             flight = self._flights.get(_place(wait.ask))
             if flight is None or flight.token != wait.token:
                 flight = self._ended.get(wait.token)

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.test import override_settings
+
+SCOPE = "aicache.middleware.ScopeMiddleware"
+LOCALE = "django.middleware.locale.LocaleMiddleware"
+AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
+SESSION = "django.contrib.sessions.middleware.SessionMiddleware"
+COMMON = "django.middleware.common.CommonMiddleware"
+GOOD = {"SINGLE_TENANT": True}
+
+
+def cached(**changes: Any) -> dict[str, Any]:
+    return {
+        "default": {
+            "BACKEND": "django_redis.cache.RedisCache",
+            "LOCATION": "redis://127.0.0.1:6379/1",
+            **changes,
+        }
+    }
+
+
+@contextmanager
+def site(**changes: Any) -> Iterator[None]:
+    with override_settings(**{"AICACHE": GOOD, "CACHES": cached(), "MIDDLEWARE": [], **changes}):
+        yield
+
+
+def found(**changes: Any) -> list[Any]:
+    with site(**changes):
+        return [message for message in run_checks() if str(message.id).startswith("aicache.")]
+
+
+def ids(**changes: Any) -> list[str]:
+    return [message.id for message in found(**changes)]
+
+
+def test_a_site_that_is_set_up_well_hears_nothing() -> None:
+    assert found() == []
+
+
+class TestE001:
+    def test_a_mistake_in_the_setting(self) -> None:
+        (error,) = found(AICACHE={"NAMESAPCE": 2})
+
+        assert error.id == "aicache.E001"
+        assert "'NAMESAPCE'" in error.msg
+        assert "docs/settings.md" in error.hint
+
+    def test_a_tenant_that_does_not_say_what_it_takes(self) -> None:
+        assert ids(AICACHE={"TENANT": int}) == ["aicache.E001"]
+
+    def test_fails_manage_py_check(self) -> None:
+        with site(AICACHE={"ENABLED": "no"}), pytest.raises(SystemCheckError, match=r"aicache\.E001.*ENABLED"):
+            call_command("check")
+
+
+class TestE002:
+    def test_an_alias_that_is_not_in_caches(self) -> None:
+        (error,) = found(AICACHE={**GOOD, "CACHE_ALIAS": "claude"})
+
+        assert error.id == "aicache.E002"
+        assert "'claude'" in error.msg
+        assert 'CACHES["claude"]' in error.hint
+        assert "django_redis.cache.RedisCache" in error.hint
+
+    @pytest.mark.parametrize(
+        "backend",
+        [
+            "django.core.cache.backends.locmem.LocMemCache",
+            "django.core.cache.backends.dummy.DummyCache",
+        ],
+    )
+    def test_a_backend_that_is_not_redis(self, backend: str) -> None:
+        (error,) = found(CACHES=cached(BACKEND=backend))
+
+        assert error.id == "aicache.E002"
+        assert repr(backend) in error.msg
+        assert "not Redis" in error.msg
+
+    @pytest.mark.parametrize(
+        "location", ["", None, [], "127.0.0.1:6379", "http://127.0.0.1:6379", "redis://host:port/0"], ids=repr
+    )
+    def test_a_location_that_names_no_server(self, location: Any) -> None:
+        (error,) = found(CACHES=cached(LOCATION=location))
+
+        assert error.id == "aicache.E002"
+        assert "cannot be used" in error.msg
+        assert "LOCATION" in error.hint
+
+    def test_fails_manage_py_check(self) -> None:
+        with site(CACHES=cached(LOCATION="nowhere")), pytest.raises(SystemCheckError, match=r"aicache\.E002"):
+            call_command("check")
+
+    @pytest.mark.parametrize(
+        "location",
+        [
+            "redis://h:1/2",
+            "rediss://u:p@h:1",
+            "unix:///run/redis.sock",
+            ["redis://a", "redis://b"],
+            "redis://a,redis://b",
+        ],
+    )
+    def test_is_silent_about_a_server_of_any_kind(self, location: Any) -> None:
+        assert ids(CACHES=cached(LOCATION=location)) == []
+
+    def test_is_silent_about_djangos_own_redis_backend(self) -> None:
+        assert ids(CACHES=cached(BACKEND="django.core.cache.backends.redis.RedisCache")) == []
+
+
+class TestW001:
+    def test_nobody_says_whose_a_call_is(self) -> None:
+        (warning,) = found(AICACHE={})
+
+        assert warning.id == "aicache.W001"
+        assert 'AICACHE["TENANT"]' in warning.hint
+        assert "SINGLE_TENANT=True" in warning.hint
+
+    @pytest.mark.parametrize("setting", [{"SINGLE_TENANT": True}, {"TENANT": lambda: "acme"}])
+    def test_is_silent_where_somebody_does(self, setting: dict[str, Any]) -> None:
+        assert ids(AICACHE=setting) == []
+
+    def test_lets_manage_py_check_pass_and_says_so_there(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with site(AICACHE={}):
+            call_command("check")
+
+        assert "aicache.W001" in capsys.readouterr().err
+
+
+class TestW002:
+    @pytest.mark.parametrize("late", [LOCALE, AUTHENTICATION, SESSION])
+    def test_the_scope_opens_before_it_can_know_for_whom(self, late: str) -> None:
+        (warning,) = found(MIDDLEWARE=[COMMON, SCOPE, late])
+
+        assert warning.id == "aicache.W002"
+        assert late in warning.msg
+        assert f"Move {SCOPE} to the end" in warning.hint
+
+    @pytest.mark.parametrize(
+        "paths", [[], [SCOPE], [SESSION, LOCALE, AUTHENTICATION, SCOPE], [SCOPE, COMMON], [LOCALE, AUTHENTICATION]]
+    )
+    def test_is_silent_where_the_order_is_good(self, paths: list[str]) -> None:
+        assert ids(MIDDLEWARE=paths) == []
+
+
+def test_several_faults_are_told_together() -> None:
+    assert ids(
+        AICACHE={}, CACHES=cached(BACKEND="django.core.cache.backends.locmem.LocMemCache"), MIDDLEWARE=[SCOPE, LOCALE]
+    ) == [
+        "aicache.E002",
+        "aicache.W001",
+        "aicache.W002",
+    ]

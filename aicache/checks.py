@@ -16,7 +16,8 @@ SCOPE_MIDDLEWARE = "aicache.middleware.ScopeMiddleware"
 
 @register(Tags.caches)
 def check_settings(app_configs: Sequence[Any] | None, **_: Any) -> list[CheckMessage]:
-    """E001: the AICACHE setting. E002: its alias in CACHES. W001: nobody says whose call it is. W002: order."""
+    """E001: the AICACHE setting. E002: its alias in CACHES. W001: nobody says whose call it is. W002: order.
+    W003: who could say whose call it is, is not asked."""
     try:
         settings = get_settings()
     except ImproperlyConfigured as error:
@@ -49,7 +50,16 @@ def _alias(settings: Settings) -> list[CheckMessage]:
 
 
 def _tenant(settings: Settings) -> list[CheckMessage]:
-    if settings.tenant is not None or settings.single_tenant:
+    source = settings.tenant
+    if source is not None and (source.needs_request or source.is_async) and SCOPE_MIDDLEWARE not in middleware_paths():
+        return [
+            Warning(
+                'AICACHE["TENANT"] is of the request, or async, and nothing asks it: all calls are "unscoped"',
+                hint=f"Add {SCOPE_MIDDLEWARE} to the end of MIDDLEWARE, or give a sync callable of no arguments.",
+                id="aicache.W003",
+            )
+        ]
+    if source is not None or settings.single_tenant:
         return []
     return [
         Warning(

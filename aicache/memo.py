@@ -84,8 +84,9 @@ class _Asked:
         """Counts the call where it fails."""
         try:
             yield
-        except Exception:
-            self._record(CallInfo("error", key=self.key, tags=self.frame.tags))
+        except BaseException as error:
+            reason = f"raised:{type(error).__name__}"
+            self._record(CallInfo("error", reason, key=self.key, tags=self.frame.tags))
             raise
 
     @property

@@ -152,6 +152,31 @@ class TestW002:
         assert ids(MIDDLEWARE=paths) == []
 
 
+async def _of_somebody() -> str:
+    return "acme"
+
+
+class TestW003:
+    @pytest.mark.parametrize("tenant", [lambda request: request.user.pk, _of_somebody])
+    def test_nobody_asks_the_callable_whose_call_it_is(self, tenant: Any) -> None:
+        (warning,) = found(AICACHE={"TENANT": tenant}, MIDDLEWARE=[SESSION])
+
+        assert warning.id == "aicache.W003"
+        assert f"Add {SCOPE} to the end" in warning.hint
+
+    @pytest.mark.parametrize(
+        ("tenant", "paths"),
+        [
+            (lambda request: request.user.pk, [SESSION, SCOPE]),
+            (_of_somebody, [SCOPE]),
+            (lambda: "acme", []),
+            (lambda request=None: "acme", []),
+        ],
+    )
+    def test_is_silent_where_somebody_does(self, tenant: Any, paths: list[str]) -> None:
+        assert ids(AICACHE={"TENANT": tenant}, MIDDLEWARE=paths) == []
+
+
 def test_several_faults_are_told_together() -> None:
     assert ids(
         AICACHE={}, CACHES=cached(BACKEND="django.core.cache.backends.locmem.LocMemCache"), MIDDLEWARE=[SCOPE, LOCALE]

@@ -41,14 +41,14 @@ class CacheMiddleware(Middleware):
         if made.ask is None:
             try:
                 served = made.passed(call())
-            except Exception:
-                made.record(CallInfo("error"))
+            except BaseException as error:
+                made.raised(error)
                 raise
         else:
             try:
                 served = get_cache().serve(serve(made.ask), call)
-            except Exception:
-                made.record(CallInfo("error", key=made.ask.key))
+            except BaseException as error:
+                made.raised(error)
                 raise
         given, told = self._give(made, served, Response)
         if isinstance(given, Response) and responses.is_whole(given):
@@ -72,14 +72,14 @@ class CacheMiddleware(Middleware):
         if made.ask is None:
             try:
                 served = made.passed(await call())
-            except Exception:
-                made.record(CallInfo("error"))
+            except BaseException as error:
+                made.raised(error)
                 raise
         else:
             try:
                 served = await get_cache().aserve(serve(made.ask), call)
-            except Exception:
-                made.record(CallInfo("error", key=made.ask.key))
+            except BaseException as error:
+                made.raised(error)
                 raise
         given, told = self._give(made, served, AsyncResponse)
         if isinstance(given, AsyncResponse) and responses.is_whole(given):

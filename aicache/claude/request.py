@@ -56,6 +56,11 @@ class Attempt:
     def info(self, served: Served) -> CallInfo:
         return CallInfo.of(served, self.ask.key if self.ask else "", self.frame.tags)
 
+    def raised(self, error: BaseException) -> None:
+        """What ended the call was neither an answer nor upstream's: a cancelled task, an error of other middleware."""
+        key = self.ask.key if self.ask else ""
+        self.record(CallInfo("error", f"raised:{type(error).__name__}", key, tags=self.frame.tags))
+
     def record(self, info: CallInfo) -> None:
         self.frame.record(self.call, info)
 

@@ -101,7 +101,7 @@ class Finish:
     """Ends the leader's flight: stores, tells the waiters, frees the lease.
 
     → whether the lease was still the leader's; if not, nothing was stored or freed; or Unavailable. One of: an entry
-    (``keep``: store it; ``share``: give it to the waiters), a failure, or neither (abandoned).
+    (``share``: give it to the waiters; ``keep``: store it too), a failure, or neither (abandoned).
     """
 
     ask: Ask

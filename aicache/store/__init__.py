@@ -13,14 +13,16 @@ from aicache.core.operations import Finish, Held, Lead, Led, Look, News, Seen, U
 from aicache.core.records import CREDENTIAL_STATUSES, Ask, Entry, Failure, Lineage
 from aicache.store.address import Address
 from aicache.store.connections import Connections
-from aicache.store.ear import Ear
+from aicache.store.ear import Ear, Told
 from aicache.store.keys import Keys, digest
 from aicache.store.leases import LEASE, Leases
 from aicache.store.payload import (
     Unreadable,
+    answers,
     pack_entry,
     pack_failure,
     pack_lineage,
+    read_entry,
     unpack_entry,
     unpack_failure,
     unpack_lineage,
@@ -46,7 +48,9 @@ class Store:
         self.keys = Keys(site)
         self.connections = Connections(address)
         self.leases = Leases(self._renew)
-        self.ear = Ear(self.keys.ear(secrets.token_hex(8)), self.connections.subscribe, self._check)
+        self.ear = Ear(
+            self.keys.ear(secrets.token_hex(8)), self.connections.subscribe, self._check, _read, self.leases.holds
+        )
         self.connections.breaker.on_open.append(self.ear.let_go)
 
     def perform(self, operation: Look | Lead | Wait | Finish) -> Any:
@@ -62,11 +66,10 @@ class Store:
             case Wait():
                 return self._heard(operation, self.ear.wait(operation.token, operation.seconds))
             case Finish():
-                news = _news(operation)
                 try:
-                    return self.connections.run(self._finish(operation, *news))
+                    return self.connections.run(self._finish(operation))
                 finally:
-                    self._let_go(operation, *news)
+                    self._let_go(operation)
 
     async def aperform(self, operation: Look | Lead | Wait | Finish) -> Any:
         match operation:
@@ -81,11 +84,10 @@ class Store:
             case Wait():
                 return self._heard(operation, await self.ear.await_(operation.token, operation.seconds))
             case Finish():
-                news = _news(operation)
                 try:
-                    return await self.connections.arun(self._finish(operation, *news))
+                    return await self.connections.arun(self._finish(operation))
                 finally:
-                    self._let_go(operation, *news)
+                    self._let_go(operation)
 
     def switch(self, on: bool) -> None:
         """Turns the cache on or off for the whole fleet. Raises Unavailable."""
@@ -141,12 +143,13 @@ class Store:
         self.connections.breaker.accepted()
         return led
 
-    def _let_go(self, finish: Finish, kind: bytes, payload: bytes) -> None:
+    def _let_go(self, finish: Finish) -> None:
         """Once the lease is free, not before: who is told to look again must not find it held. Without Redis too."""
+        self.ear.tell_waiting(finish.token, _told(finish))
         self.leases.drop(finish.token)
-        self.ear.tell_local(finish.token, kind + payload)
 
-    def _finish(self, finish: Finish, kind: bytes, payload: bytes) -> Plan:
+    def _finish(self, finish: Finish) -> Plan:
+        kind, payload = _message(_told(finish))
         ask, keys = finish.ask, self.keys
         life = memory = 0
         lineage = b""
@@ -168,21 +171,12 @@ class Store:
         )
         return reply == b"ours"
 
-    def _heard(self, wait: Wait, news: bytes | None) -> Entry | Failure | News:
-        if news is None:
+    def _heard(self, wait: Wait, told: Told) -> Told:
+        if told is News.LOOK_AGAIN:
             self.connections.breaker.check()
+        if isinstance(told, Entry) and not answers(told, wait.ask):
             return News.LOOK_AGAIN
-        try:
-            match news[:1]:
-                case b"a":
-                    return unpack_entry(news[1:], wait.ask)
-                case b"f":
-                    return unpack_failure(news[1:])
-                case b"n":
-                    return News.NOT_SHARED
-        except Unreadable:
-            pass
-        return News.LOOK_AGAIN
+        return told
 
     def _listen(self) -> None:
         try:
@@ -227,14 +221,39 @@ def _why(lineage: bytes | None, ask: Ask, now: float) -> str:
         return "unknown"
 
 
-def _news(finish: Finish) -> tuple[bytes, bytes]:
+def _told(finish: Finish) -> Told:
+    """What a leader's end means for its waiters."""
     if finish.failure is not None:
-        return FAILED, pack_failure(finish.failure)
+        return finish.failure
     if finish.entry is None:
-        return LOOK_AGAIN, b""
-    if finish.share or finish.keep:
-        return ANSWER, pack_entry(finish.entry)
-    return NOT_SHARED, b""
+        return News.LOOK_AGAIN
+    return finish.entry if finish.share or finish.keep else News.NOT_SHARED
+
+
+def _message(told: Told) -> tuple[bytes, bytes]:
+    """The same as a kind and a payload; the payload is also what is stored."""
+    match told:
+        case Entry():
+            return ANSWER, pack_entry(told)
+        case Failure():
+            return FAILED, pack_failure(told)
+        case News.NOT_SHARED:
+            return NOT_SHARED, b""
+    return LOOK_AGAIN, b""
+
+
+def _read(message: bytes) -> Told:
+    try:
+        match message[:1]:
+            case b"a":
+                return read_entry(message[1:])
+            case b"f":
+                return unpack_failure(message[1:])
+            case b"n":
+                return News.NOT_SHARED
+    except Unreadable:
+        pass
+    return News.LOOK_AGAIN
 
 
 def _credential(failure: Failure | None) -> str:

@@ -41,6 +41,9 @@ class Leases:
         with self._lock:
             self._held.pop(token, None)
 
+    def holds(self, token: str) -> bool:
+        return token in self._held
+
     def __len__(self) -> int:
         return len(self._held)
 

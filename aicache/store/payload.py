@@ -45,13 +45,23 @@ def pack_entry(entry: Entry) -> bytes:
 
 def unpack_entry(data: bytes, ask: Ask) -> Entry:
     """Raises Unreadable, also where the entry says that it is another tenant's or another question's."""
+    entry = read_entry(data)
+    if not answers(entry, ask):
+        raise Unreadable("the entry names another key or tenant")
+    return entry
+
+
+def answers(entry: Entry, ask: Ask) -> bool:
+    return entry.key == ask.key and entry.tenant == ask.tenant
+
+
+def read_entry(data: bytes) -> Entry:
+    """Whosever it is. Raises Unreadable."""
     header, body = _unpack(data)
     try:
-        if header["key"] != ask.key or header["tenant"] != ask.tenant:
-            raise Unreadable("the entry names another key or tenant")
         usd = header["usd"]
         answer = Answer(body, _pairs(header["headers"]), None if usd is None else Decimal(usd))
-        return Entry(ask.key, ask.tenant, answer, header["at"], header["fresh"], header["dies"])
+        return Entry(header["key"], header["tenant"], answer, header["at"], header["fresh"], header["dies"])
     except (KeyError, TypeError, InvalidOperation) as error:
         raise Unreadable(str(error)) from error
 

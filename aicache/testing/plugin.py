@@ -1,7 +1,8 @@
 """Pytest fixtures for sites that use aicache; installed with the package, used by naming them.
 
 ``claude``: a stand-in for the Claude API, fresh for each test. ``aicache_isolated``: an empty cache for each test, also
-under xdist on a shared server. ``aicache_memory``: a cache without any server.
+under xdist on a shared server. ``aicache_memory``: a cache without any server. ``aicache_commits``: ``on_commit`` hooks
+run.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Final
 import pytest
 
 from aicache.testing.claude import ClaudeServer
-from aicache.testing.isolation import isolated, memory
+from aicache.testing.isolation import committing, isolated, memory
+from aicache.testing.memory import MemoryStore
 
 QUIET: Final = 10.0  # seconds to wait at most for calls that earlier tests left behind
 
@@ -42,7 +44,14 @@ def aicache_isolated() -> Iterator[None]:
 
 
 @pytest.fixture
-def aicache_memory() -> Iterator[None]:
-    """The cache's state is in this process's memory and gone after the test."""
-    with memory():
+def aicache_memory() -> Iterator[MemoryStore]:
+    """The cache's state is in this process's memory and gone after the test; ``.down = True`` plays an outage."""
+    with memory() as store:
+        yield store
+
+
+@pytest.fixture
+def aicache_commits(db: None) -> Iterator[None]:
+    """``on_commit`` hooks run where they would in production, inside the transaction that the test is wrapped in."""
+    with committing():
         yield

@@ -233,9 +233,9 @@ def test_who_allows_more_time_does_not_suffer_from_who_allows_less(asker: Asker,
 def test_a_cancelled_leader_hands_over_at_once(claude: ClaudeServer, aicache_isolated: None) -> None:
     claude.latency = 0.5
 
-    async def main() -> tuple[Any, float]:
+    async def main() -> tuple[Any, float, aicache.Calls]:
         client = aicache.wrap(anthropic.AsyncAnthropic(base_url=claude.url, api_key="k", max_retries=0))
-        with aicache.scope(tenant="acme"):
+        with aicache.scope(tenant="acme") as calls:
             leader = asyncio.create_task(client.messages.create(**QUESTION))
             while not claude.in_flight:
                 await asyncio.sleep(0.01)
@@ -247,13 +247,14 @@ def test_a_cancelled_leader_hands_over_at_once(claude: ClaudeServer, aicache_iso
             with pytest.raises(asyncio.CancelledError):
                 await leader
         await client.close()
-        return answers, time.monotonic() - began
+        return answers, time.monotonic() - began, calls
 
-    answers, took = asyncio.run(main())
+    answers, took, calls = asyncio.run(main())
 
     assert len({answer.content[0].text for answer in answers}) == 1
     assert took < 2
     assert claude.count == 2
+    assert ("error", "raised:CancelledError") in [(call.status, call.reason) for call in calls]
 
 
 def test_a_cancelled_waiter_disturbs_nobody(claude: ClaudeServer, aicache_isolated: None) -> None:

@@ -35,6 +35,10 @@ class Address:
         return "cluster" in str(self.options.get("REDIS_CLIENT_CLASS", "")).lower()
 
     @property
+    def is_tls(self) -> bool:
+        return self.urls[0].startswith("rediss:")
+
+    @property
     def sentinels(self) -> list[tuple[str, int]]:
         return [(host, int(port)) for host, port in self.options.get("SENTINELS", ())]
 

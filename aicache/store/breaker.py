@@ -41,9 +41,15 @@ class Breaker:
                 return
             self.down = True
         logger.warning("Redis at %s is out of reach (%s): calls go to upstream", self._address, _words(error))
+        try:
+            threading.Thread(target=self._recover, name="aicache-probe", daemon=True).start()
+        except RuntimeError:  # no thread to probe with: callers find out by themselves, rather than never
+            self.down = False
         for react in self.on_open:
-            react()
-        threading.Thread(target=self._recover, name="aicache-probe", daemon=True).start()
+            try:
+                react()
+            except Exception:
+                logger.exception("what follows from an outage failed")
 
     def refused(self, error: BaseException) -> None:
         """Redis answers but refuses a write: full, read-only, without its disk."""

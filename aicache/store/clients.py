@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import redis
 import redis.asyncio
@@ -15,6 +15,9 @@ from redis.retry import Retry
 
 from aicache.store.address import BUDGET, Address
 
+# As many as ask at once: a bound would be met by a busy process, and taken for an outage.
+UNBOUNDED: Final = 2**31
+
 
 def sync_client(address: Address, *, cluster: bool) -> Any:
     common = {
@@ -23,12 +26,13 @@ def sync_client(address: Address, *, cluster: bool) -> Any:
         "socket_connect_timeout": BUDGET,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
+        "max_connections": UNBOUNDED,
     }
     if cluster:
-        return redis.cluster.RedisCluster(**_for_cluster(common))
+        return redis.cluster.RedisCluster(**_for_cluster(common, address))
     if address.sentinels:
         sentinel = redis.sentinel.Sentinel(address.sentinels, **_for_sentinel(address))
-        return sentinel.master_for(common.pop("host"), **common)
+        return sentinel.master_for(common.pop("host"), ssl=address.is_tls, **common)
     connection_class = redis.connection.parse_url(address.urls[0]).get("connection_class", redis.Connection)
     return redis.Redis.from_pool(redis.ConnectionPool(connection_class=connection_class, **common))
 
@@ -40,22 +44,27 @@ def async_client(address: Address, *, cluster: bool) -> Any:
         "socket_connect_timeout": None,
         "retry": redis.asyncio.retry.Retry(NoBackoff(), 0),
         "protocol": 2,
+        "max_connections": UNBOUNDED,
     }
     if cluster:
-        return redis.asyncio.cluster.RedisCluster(**_for_cluster(common))
+        return redis.asyncio.cluster.RedisCluster(**_for_cluster(common, address))
     if address.sentinels:
         sentinel = redis.asyncio.sentinel.Sentinel(address.sentinels, **_for_sentinel(address))
-        return sentinel.master_for(common.pop("host"), **common)
+        return sentinel.master_for(common.pop("host"), ssl=address.is_tls, **common)
     connection_class = redis.asyncio.connection.parse_url(address.urls[0]).get(
         "connection_class", redis.asyncio.Connection
     )
     return redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(connection_class=connection_class, **common))
 
 
-def _for_cluster(common: dict[str, Any]) -> dict[str, Any]:
+def is_cluster(client: Any) -> bool:
+    return isinstance(client, redis.cluster.RedisCluster | redis.asyncio.cluster.RedisCluster)
+
+
+def _for_cluster(common: dict[str, Any], address: Address) -> dict[str, Any]:
     """A slot may have moved: its one new place is tried."""
     retry = type(common["retry"])(NoBackoff(), 1)
-    return {name: value for name, value in common.items() if name != "db"} | {"retry": retry}
+    return {name: value for name, value in common.items() if name != "db"} | {"retry": retry, "ssl": address.is_tls}
 
 
 def _for_sentinel(address: Address) -> dict[str, Any]:

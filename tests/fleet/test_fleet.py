@@ -44,12 +44,13 @@ def test_four_processes_of_fifty_are_one_call(claude: ClaudeServer, tenant: str,
 
 def test_a_storm_over_processes_stays_a_few_calls(claude: ClaudeServer, tenant: str) -> None:
     claude.answer = lambda _: Reply.error(529)
-    claude.latency = 0.5
+    claude.latency = 0.7
     with processes(claude.url, *[{"threads": 50, "tenant": tenant, "retries": 2}] * 4) as fleet:
         answers = [answer for process in fleet for answer in process.answers()]
 
     assert Counter(answer.get("error") for answer in answers) == {"OverloadedError": 200}
-    assert claude.count <= 6
+    # Three rounds; a process that is late by a whole call may ask once more in each. Without sharing it is 600.
+    assert claude.count <= 3 * 3
 
 
 def test_a_killed_leader_is_replaced_by_one_other(claude: ClaudeServer, tenant: str) -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
@@ -18,13 +19,16 @@ from django.core.signals import setting_changed
 from django.utils import timezone
 
 from aicache.conf import Settings, cache_configuration, get_settings
-from aicache.core.flow import Serving
-from aicache.core.operations import Call, Elapsed, Flow, Moment, Now, Spawn
+from aicache.core.flow import Serving, alone
+from aicache.core.operations import Call, Elapsed, Flow, Moment, News, Now, Spawn, Wait
 from aicache.core.policy import life
-from aicache.core.records import Called, Served
+from aicache.core.records import Ask, Called, Served
 from aicache.store import Address, Store, digest
 
 logger = logging.getLogger("aicache")
+
+# The questions that are led by a call further up: whoever waits for their answer in here waits for itself.
+_led: ContextVar[frozenset[tuple[str, str]]] = ContextVar("aicache_led", default=frozenset())
 
 
 class Cache:
@@ -41,16 +45,15 @@ class Cache:
         def perform(operation: Any) -> Any:
             match operation:
                 case Call():
-                    return call()
+                    with _leading(operation.leads):
+                        return call()
+                case Wait() if _is_led_here(operation.ask):
+                    return News.NOT_SHARED
+                case Wait() if _loop_runs() and self.store.leads(operation.token):
+                    # The leader may be a task of the loop that this wait would stop.
+                    return News.NOT_SHARED
                 case Spawn():
-                    context = contextvars.copy_context()
-                    run = threading.Thread(
-                        target=context.run,
-                        args=(self._quietly, operation.flow, call),
-                        name="aicache-renew",
-                        daemon=True,
-                    )
-                    return run.start()
+                    return self._start(operation.flow, call)
                 case Now() | Elapsed():
                     return _clock(operation, began)
             return self.store.perform(operation)
@@ -59,23 +62,39 @@ class Cache:
         return served
 
     async def aserve(self, flow: Serving, call: Callable[[], Awaitable[Called]]) -> Served:
-        """As ``serve``, in this task."""
+        """As ``serve``, in this task; passes the cache by on another event loop than asyncio's, such as trio's."""
+        if not _loop_runs():
+            flow = alone("degraded", "no_event_loop")
         began = time.monotonic()
 
         async def perform(operation: Any) -> Any:
             match operation:
                 case Call():
-                    return await call()
+                    with _leading(operation.leads):
+                        return await call()
+                case Wait() if _is_led_here(operation.ask):
+                    return News.NOT_SHARED
                 case Spawn():
                     task = asyncio.create_task(self._aquietly(operation.flow, call))
                     self._background.add(task)
-                    return task.add_done_callback(self._background.discard)
+                    task.add_done_callback(self._background.discard)
+                    return True
                 case Now() | Elapsed():
                     return _clock(operation, began)
             return await self.store.aperform(operation)
 
         served: Served = await _adrive(flow, perform)
         return served
+
+    def _start(self, flow: Flow, call: Callable[[], Called]) -> bool:
+        run = contextvars.copy_context().run
+        thread = threading.Thread(target=run, args=(self._quietly, flow, call), name="aicache-renew", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads on this machine, or none any more as the interpreter ends
+            logger.warning("a stale answer is not renewed: %s", error)
+            return False
+        return True
 
     def _quietly(self, flow: Flow, call: Callable[[], Called]) -> None:
         try:
@@ -118,11 +137,39 @@ async def _adrive(flow: Flow, perform: Callable[[Any], Awaitable[Any]]) -> Any:
         return end.value
 
 
+@contextmanager
+def _leading(ask: Ask | None) -> Iterator[None]:
+    before = _led.get()
+    _led.set(before if ask is None else before | {(ask.tenant, ask.key)})
+    try:
+        yield
+    finally:
+        _led.set(before)  # a reset fails where a coroutine is closed in another context than it ran in
+
+
+def _is_led_here(ask: Ask) -> bool:
+    return (ask.tenant, ask.key) in _led.get()
+
+
+def _loop_runs() -> bool:
+    """Whether an asyncio loop runs in this very thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 def _clock(operation: Now | Elapsed, began: float) -> Moment | float:
     if isinstance(operation, Elapsed):
         return time.monotonic() - began
-    now = datetime.now(timezone.get_current_timezone())
-    return Moment(now.timestamp(), life(operation.policy, now, random.random()))
+    zone = timezone.get_current_timezone()
+    now = datetime.now(zone)
+    if operation.kept_at is None:
+        return Moment(now.timestamp(), life(operation.policy, now, random.random()))
+    # By a clock that was wrong it may be kept at any time; no calendar takes them all.
+    kept = datetime.fromtimestamp(min(max(operation.kept_at, 0.0), now.timestamp()), zone)
+    return Moment(now.timestamp(), life(operation.policy, kept, chance=0))
 
 
 _made: Cache | None = None

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 from aicache.conf import Settings, cache_configuration, get_settings, middleware_paths
 from aicache.store import Address
@@ -33,20 +34,26 @@ def _alias(settings: Settings) -> list[CheckMessage]:
     try:
         configuration = cache_configuration(settings)
         backend = str(configuration.get("BACKEND", ""))
-        if "redis" not in backend.lower():
+        if not _is_django_redis(backend):
             return [
                 Error(
-                    f"the cache alias {settings.cache_alias!r} is a {backend!r}, not Redis",
+                    f"the cache alias {settings.cache_alias!r} is a {backend!r}, not one of django-redis",
                     hint=hint,
                     id="aicache.E002",
                 )
             ]
         Address.of_alias(configuration)
-    except (ImproperlyConfigured, ValueError) as error:
+    except (ImproperlyConfigured, ImportError, ValueError) as error:
         return [
             Error(f"the cache alias {settings.cache_alias!r} cannot be used: {error}", hint=hint, id="aicache.E002")
         ]
     return []
+
+
+def _is_django_redis(backend: str) -> bool:
+    """Only its OPTIONS are understood: those of Django's own Redis backend would be passed over, its password too."""
+    found = import_string(backend)
+    return isinstance(found, type) and issubclass(found, import_string("django_redis.cache.RedisCache"))
 
 
 def _tenant(settings: Settings) -> list[CheckMessage]:

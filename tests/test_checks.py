@@ -9,12 +9,21 @@ from django.core.checks import run_checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.test import override_settings
+from django_redis.cache import RedisCache
+
+from aicache.checks import check_settings
 
 SCOPE = "aicache.middleware.ScopeMiddleware"
 LOCALE = "django.middleware.locale.LocaleMiddleware"
 AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
 SESSION = "django.contrib.sessions.middleware.SessionMiddleware"
 COMMON = "django.middleware.common.CommonMiddleware"
+
+
+class OurRedis(RedisCache):  # type: ignore[misc]
+    """A site's own."""
+
+
 GOOD = {"SINGLE_TENANT": True}
 
 
@@ -77,14 +86,17 @@ class TestE002:
         [
             "django.core.cache.backends.locmem.LocMemCache",
             "django.core.cache.backends.dummy.DummyCache",
+            # Its OPTIONS are spelled otherwise: password and database would be passed over.
+            "django.core.cache.backends.redis.RedisCache",
         ],
     )
-    def test_a_backend_that_is_not_redis(self, backend: str) -> None:
+    def test_a_backend_that_is_not_of_django_redis(self, backend: str) -> None:
         (error,) = found(CACHES=cached(BACKEND=backend))
 
         assert error.id == "aicache.E002"
         assert repr(backend) in error.msg
-        assert "not Redis" in error.msg
+        assert "not one of django-redis" in error.msg
+        assert "django_redis.cache.RedisCache" in error.hint
 
     @pytest.mark.parametrize(
         "location", ["", None, [], "127.0.0.1:6379", "http://127.0.0.1:6379", "redis://host:port/0"], ids=repr
@@ -113,8 +125,16 @@ class TestE002:
     def test_is_silent_about_a_server_of_any_kind(self, location: Any) -> None:
         assert ids(CACHES=cached(LOCATION=location)) == []
 
-    def test_is_silent_about_djangos_own_redis_backend(self) -> None:
-        assert ids(CACHES=cached(BACKEND="django.core.cache.backends.redis.RedisCache")) == []
+    def test_is_silent_about_a_backend_made_of_it(self) -> None:
+        assert ids(CACHES=cached(BACKEND=f"{__name__}.OurRedis")) == []
+
+    @pytest.mark.parametrize("backend", ["nowhere.redis.RedisCache", "RedisCache", ""])
+    def test_a_backend_that_cannot_be_imported(self, backend: str) -> None:
+        with site(CACHES=cached(BACKEND=backend)):  # which Django refuses too, in its own words
+            (error,) = check_settings(None)
+
+        assert error.id == "aicache.E002"
+        assert "cannot be used" in error.msg
 
 
 class TestW001:

@@ -144,12 +144,14 @@ REASONS = (
     r'dies_at <= now else "(\w+)"',
     r'return "(\w+)" if lineage is None',
     r'"(\w+)" if ask.refresh else seen.reason',
+    r'fly\(ask, "(\w+)"',
 )
 WHERE_REASONS_ARE_MADE = (
     "core/flow.py",
     "core/policy.py",
     "core/records.py",
     "claude/request.py",
+    "cache.py",
     "memo.py",
     "store/__init__.py",
     "store/connections.py",

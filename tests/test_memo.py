@@ -5,8 +5,10 @@ import contextvars
 import functools
 import gc
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ import aicache
 from aicache.cache import Cache, pinned
 from aicache.conf import cache_configuration, get_settings
 from aicache.context import current_tenant
-from aicache.core.operations import Wait
+from aicache.core.operations import News, Wait
 from aicache.errors import ArgumentError, WrongKind
 from aicache.store import Address, Store
 from aicache.testing.isolation import memory
@@ -389,6 +391,29 @@ class TestACallThatFails:
         assert provider.count == 2
         assert [call.status for call in calls] == ["error", "error"]
 
+    def test_lets_all_who_waited_call_at_once_and_not_one_after_another(
+        self, provider: Provider, store: Watched
+    ) -> None:
+        many = 6
+        everybody_else = threading.Barrier(many - 1)
+
+        def call() -> Any:
+            provider.count += 1
+            if provider.count == 1:
+                store.until(waiting=many - 1)
+                raise LookupError
+            everybody_else.wait(10)
+            return "answer"
+
+        async def acall() -> Any:
+            return await asyncio.to_thread(call)
+
+        with aicache.scope(tenant="acme") as calls:
+            values = in_threads(many, lambda _: provider.remember(call=call if provider.colour == "sync" else acall))
+
+        assert values.count("answer") == many - 1
+        assert sorted(call.reason for call in calls) == ["not_shared"] * (many - 1) + ["raised:LookupError"]
+
 
 class TestWhatCannotBeUsed:
     @pytest.mark.parametrize("request_", [None, "text", ["list"], 7])
@@ -476,6 +501,126 @@ class TestACallMayBe:
 
         assert value == [0.25, 0.5]
         assert [call.status for call in calls] == ["miss", "miss"]
+
+    def test_one_that_asks_its_own_question(self, provider: Provider) -> None:
+        async def outer() -> Any:
+            return await aicache.remember(REQUEST, provider.acall)
+
+        with (
+            override_settings(AICACHE={"POLICIES": {"patient": {"wait": 5}}}),
+            aicache.scope(tenant="acme", policy="patient") as calls,
+        ):
+            if provider.colour == "sync":
+                value = provider.remember(call=lambda: aicache.remember(REQUEST, provider.call))
+            else:
+                value = provider.remember(call=outer)
+
+        assert value == [0.25, 0.5]
+        assert [(call.status, call.reason) for call in calls] == [("miss", "not_shared"), ("miss", "new")]
+
+
+@pytest.mark.usefixtures("store")
+def test_on_another_event_loop_than_asyncios_the_cache_is_passed_by() -> None:
+    async def call() -> str:
+        return "answer"
+
+    with aicache.scope(tenant="acme") as calls:
+        for _ in range(2):
+            with pytest.raises(StopIteration) as end:
+                aicache.remember(REQUEST, call).send(None)
+            assert end.value.value == "answer"
+
+    assert [(call.status, call.reason) for call in calls] == [("degraded", "no_event_loop")] * 2
+
+
+@pytest.mark.parametrize(("policy", "status"), [("static", "hit"), ("daily", "miss"), ("hourly", "miss")])
+def test_what_was_kept_yesterday_is_none_of_todays(policy: str, status: str) -> None:
+    provider = Provider("sync")
+    with memory() as store, aicache.scope(tenant="acme", policy="static") as calls:
+        provider.remember()
+        for place, entry in store._entries.items():
+            store._entries[place] = replace(entry, stored_at=entry.stored_at - 24 * 3600)
+        with aicache.scope(policy=policy):
+            provider.remember()
+
+    assert calls.last is not None
+    assert (calls.last.status, calls.last.reason) == (status, "policy" if status == "miss" else "")
+
+
+STALE = {"POLICIES": {"stale": {"ttl": 0.05, "stale_while_revalidate": 600}}}
+
+
+@pytest.mark.usefixtures("store")
+def test_where_no_thread_can_be_started_the_stale_answer_is_served_and_the_next_one_renews(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "aicache-renew":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    provider = Provider("sync")
+    with override_settings(AICACHE=STALE), aicache.scope(tenant="acme", policy="stale") as calls:
+        provider.remember()
+        time.sleep(0.06)
+        provider.asked.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            assert provider.remember() == [0.25, 0.5]
+        assert provider.remember() == [0.25, 0.5]
+        assert provider.asked.wait(10)
+
+    assert [call.status for call in calls] == ["miss", "stale", "stale"]
+    assert "a stale answer is not renewed: can't start new thread" in caplog.text
+
+
+@pytest.mark.usefixtures("store")
+def test_a_renewal_that_ends_with_its_loop_is_not_paid_for_by_each_who_comes() -> None:
+    begun: list[int] = []
+
+    async def call() -> str:
+        begun.append(1)
+        if len(begun) > 1:
+            await asyncio.sleep(60)
+        return "answer"
+
+    async def asking() -> str:
+        value: str = await aicache.remember(REQUEST, call)
+        await asyncio.sleep(0.02)
+        return value
+
+    with override_settings(AICACHE=STALE), aicache.scope(tenant="acme", policy="stale") as calls:
+        asyncio.run(asking())
+        time.sleep(0.06)
+        assert [asyncio.run(asking()) for _ in range(4)] == ["answer"] * 4
+
+    assert [call.status for call in calls][1:] == ["stale"] * 4
+    assert len(begun) == 2
+
+
+class Deaf(Watched):
+    """What is told to those who wait is too much for them: they are to look again."""
+
+    def perform(self, operation: Any) -> Any:
+        told = super().perform(operation)
+        return News.LOOK_AGAIN if isinstance(operation, Wait) else told
+
+
+def test_who_waited_for_a_refresh_takes_the_answer_that_has_come_since() -> None:
+    provider = Provider("sync")
+    store = Deaf(MemoryStore())
+    with pinned(Cache(store)), aicache.scope(tenant="acme") as calls:
+        provider.remember()
+        provider.answer, provider.release = "new", threading.Event()
+        with aicache.scope(refresh=True), Apart(provider.remember, many=4) as values:
+            store.until(waiting=3)
+            provider.release.set()
+
+    assert values == ["new"] * 4
+    assert provider.count == 2
+    assert sorted(call.status for call in calls) == ["coalesced"] * 3 + ["miss"] * 2
 
 
 def test_many_tasks_of_one_loop_make_one_call(store: Watched) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from anthropic import APIConnectionError, Middleware
 from anthropic import APIResponse as Response
 from anthropic import AsyncAPIResponse as AsyncResponse
+from anthropic import Middleware
 from opentelemetry import trace
 
 from aicache.cache import get_cache
@@ -32,24 +32,14 @@ class CacheMiddleware(Middleware):
         def call() -> Called:
             try:
                 response: Response[Any] = call_next(request)
-            except APIConnectionError as error:
+                if made.ask is not None:
+                    response.read()
+            except responses.UNREACHED as error:
                 return responses.unreached(error, made)
-            if not request.stream:
-                response.read()
             return responses.called(response, made)
 
-        if made.ask is None:
-            try:
-                served = made.passed(call())
-            except BaseException as error:
-                made.raised(error)
-                raise
-        else:
-            try:
-                served = get_cache().serve(serve(made.ask), call)
-            except BaseException as error:
-                made.raised(error)
-                raise
+        with made.watched():
+            served = made.passed(call()) if made.ask is None else get_cache().serve(serve(made.ask), call)
         given, told = self._give(made, served, Response)
         if isinstance(given, Response) and responses.is_whole(given):
             responses.mark_message(given.parse(), told)
@@ -63,24 +53,17 @@ class CacheMiddleware(Middleware):
         async def call() -> Called:
             try:
                 response: AsyncResponse[Any] = await call_next(request)
-            except APIConnectionError as error:
+                if made.ask is not None:
+                    await response.read()
+            except responses.UNREACHED as error:
                 return responses.unreached(error, made)
-            if not request.stream:
-                await response.read()
             return responses.called(response, made)
 
-        if made.ask is None:
-            try:
+        with made.watched():
+            if made.ask is None:
                 served = made.passed(await call())
-            except BaseException as error:
-                made.raised(error)
-                raise
-        else:
-            try:
+            else:
                 served = await get_cache().aserve(serve(made.ask), call)
-            except BaseException as error:
-                made.raised(error)
-                raise
         given, told = self._give(made, served, AsyncResponse)
         if isinstance(given, AsyncResponse) and responses.is_whole(given):
             responses.mark_message(await given.parse(), told)

@@ -6,7 +6,8 @@ import hashlib
 import math
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
@@ -56,10 +57,15 @@ class Attempt:
     def info(self, served: Served) -> CallInfo:
         return CallInfo.of(served, self.ask.key if self.ask else "", self.frame.tags)
 
-    def raised(self, error: BaseException) -> None:
-        """What ended the call was neither an answer nor upstream's: a cancelled task, an error of other middleware."""
-        key = self.ask.key if self.ask else ""
-        self.record(CallInfo("error", f"raised:{type(error).__name__}", key, tags=self.frame.tags))
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Counts the call where neither an answer nor an error of upstream's ends it: a cancelled task, for one."""
+        try:
+            yield
+        except BaseException as error:
+            key = self.ask.key if self.ask else ""
+            self.record(CallInfo("error", f"raised:{type(error).__name__}", key, tags=self.frame.tags))
+            raise
 
     def record(self, info: CallInfo) -> None:
         self.frame.record(self.call, info)
@@ -131,9 +137,19 @@ def _body(request: Any) -> Mapping[str, Any] | None:
     return {**body, **extra} if extra else body
 
 
+# Where on its platform a client asks: what makes the path and the signature of its requests later than we see them.
+PLACES: Final = ("project_id", "project", "region", "aws_region", "location", "workspace_id")
+
+
 def _headers(client: Any, request: Any) -> dict[str, str]:
-    """What will be sent: the client's defaults with the request's own over them."""
-    headers: dict[str, str] = {}
+    """What will be sent: the HTTP client's own headers, over them the SDK client's, over them the request's.
+
+    With them, under names that no header can have, what a client of another platform puts elsewhere.
+    """
+    headers = {name.lower(): value for name, value in client._client.headers.items()}
+    for name in PLACES:
+        if isinstance(place := getattr(client, name, None) or getattr(client, f"_{name}", None), str):
+            headers[f"client {name}"] = place
     for name, value in client.default_headers.items():
         if not isinstance(value, Omit):
             headers[name.lower()] = value
@@ -149,7 +165,8 @@ def _headers(client: Any, request: Any) -> dict[str, str]:
 
 def _query(client: Any, request: Any, in_url: str) -> tuple[tuple[str, str], ...]:
     given = {**client.default_query, **dict(request.query_params or {})}
-    return tuple((name, str(value)) for name, value in [*parse_qsl(in_url, keep_blank_values=True), *given.items()])
+    everything = [*client._client.params.multi_items(), *parse_qsl(in_url, keep_blank_values=True), *given.items()]
+    return tuple((name, str(value)) for name, value in everything)
 
 
 def _timeout(client: Any, request: Any) -> float | None:

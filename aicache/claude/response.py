@@ -42,24 +42,27 @@ NOT_REPEATED: Final = frozenset(
 )
 
 
+# What stands for an answer that never came, or not to its end: the SDK's errors, and those of reading a body ourselves.
+UNREACHED: Final = (anthropic.APIConnectionError, httpx2.RequestError)
+
+
 def called(response: Any, made: Attempt) -> Called:
-    """How an own call ended that got a response. A stream is passed on unread."""
-    raw: httpx2.Response = response.http_response
+    """How an own call ended that got a response. Where it passes the cache by it is passed on, read or unread."""
+    raw = _http(response)
+    if made.ask is None:
+        return Called(response, Answer(b"") if raw.is_success else Failure("status", raw.status_code))
     if not raw.is_success:
-        body = b"" if made.request.stream else raw.content
         return Called(
             response,
             Failure(
                 "status",
                 raw.status_code,
                 tuple((name, value) for name, value in raw.headers.items() if name not in NOT_REPEATED),
-                body,
+                raw.content,
                 attempt=made.request.retries_taken,
-                credential=made.ask.credential if made.ask else "",
+                credential=made.ask.credential,
             ),
         )
-    if made.ask is None:
-        return Called(response, Answer(b""))
     try:
         message = json.loads(raw.content)
     except ValueError:
@@ -67,8 +70,15 @@ def called(response: Any, made: Attempt) -> Called:
     return Called(response, Answer(raw.content, _kept(raw.headers), price(message)), message)
 
 
-def unreached(error: anthropic.APIConnectionError, made: Attempt) -> Called:
-    """How an own call ended that got none."""
+def unreached(error: anthropic.APIConnectionError | httpx2.RequestError, made: Attempt) -> Called:
+    """How an own call ended that got none. A body that broke off is to all of them what it is to a plain call's SDK."""
+    if isinstance(error, httpx2.RequestError):
+        cause, request = error, httpx2.Request("POST", made.url)
+        if isinstance(cause, httpx2.TimeoutException):
+            error = anthropic.APITimeoutError(request=request)
+        else:
+            error = anthropic.APIConnectionError(request=request)
+        error.__cause__ = cause
     timed_out = isinstance(error, anthropic.APITimeoutError)
     ask = made.ask
     failure = Failure(
@@ -89,10 +99,16 @@ def _kept(headers: httpx2.Headers) -> Headers:
 
 def marked(response: Any, info: CallInfo) -> Any:
     """A response, with what the cache has to say of it."""
-    raw: httpx2.Response = response.http_response
+    raw = _http(response)
     raw.headers["cache-status"] = cache_status(info)
     raw.extensions[EXTENSION] = info
     return response
+
+
+def _http(response: Any) -> httpx2.Response:
+    """The response itself where ``cast_to`` asked for no more."""
+    raw: httpx2.Response = getattr(response, "http_response", response)
+    return raw
 
 
 def is_whole(response: Any) -> bool:

@@ -35,7 +35,6 @@ HEADER_NOISE: Final[Mapping[str, str]] = {
     "connection": "how the request travels",
     "content-length": "how the request travels",
     "content-type": "the body is keyed as what it means, not as bytes",
-    "host": "the base URL is in the key",
     "user-agent": "who asks",
     "idempotency-key": "which attempt this is",
     "anthropic-version": "keyed by itself",

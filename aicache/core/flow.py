@@ -26,7 +26,7 @@ from aicache.core.operations import (
     Unavailable,
     Wait,
 )
-from aicache.core.policy import Life, verdict
+from aicache.core.policy import Life, shorter, suits, traits, verdict
 from aicache.core.records import Ask, Called, Entry, Failure, Served, Status
 
 Serving = Generator[Operation, Any, Served]
@@ -41,35 +41,59 @@ def serve(ask: Ask) -> Serving:
     if not seen.enabled:
         return (yield from alone("bypass", "switched_off"))
     if seen.entry is None or ask.refresh:
-        return (yield from fly(ask, "refresh" if ask.refresh else seen.reason))
-    if seen.now < seen.entry.fresh_until:
-        return Served("hit", entry=seen.entry, now=seen.now, stored=True)
+        return (yield from fly(ask, "refresh" if ask.refresh else seen.reason, seen.entry))
+    entry, now = yield from judged(seen.entry, ask)
+    if entry is None:
+        return (yield from fly(ask, "policy", seen.entry))
+    if now < entry.fresh_until:
+        return Served("hit", entry=entry, now=now, stored=True)
     yield from revalidate(ask)
-    return Served("stale", entry=seen.entry, now=seen.now, stored=True)
+    return Served("stale", entry=entry, now=now, stored=True)
 
 
-def fly(ask: Ask, reason: str) -> Serving:
-    """Leads the one call there is for this key, or waits for who does."""
+def judged(kept: Entry, ask: Ask) -> Generator[Operation, Any, tuple[Entry | None, float]]:
+    """A stored entry, no longer-lived than its reader's own policy says, or None where that would not have it; and now.
+
+    Who stored it may have had another policy: the policy is not in the key.
+    """
+    own: Moment = yield Now(ask.policy, kept_at=kept.stored_at)
+    life = shorter(Life(kept.fresh_until, kept.dies_at), own.life)
+    if not suits(kept.answer.traits, ask.policy).store or life.dies_at <= own.now:
+        return None, own.now
+    return replace(kept, fresh_until=life.fresh_until, dies_at=life.dies_at), own.now
+
+
+def fly(ask: Ask, reason: str, standing: Entry | None = None) -> Serving:
+    """Leads the one call there is for this key, or waits for who does. The entry that stood before is no answer."""
     strangers = 0
     waited = 0.0
+    refresh = standing is not None
     while True:
         elapsed: float = yield Elapsed()
+        heard: Entry | Failure | News | None = None
         try:
-            turn = yield Lead(ask, since=elapsed, refresh=ask.refresh)
+            turn = yield Lead(ask, since=elapsed, refresh=refresh)
             if isinstance(turn, Held):
                 if (patience := ask.patience - waited) <= 0:
                     return (yield from alone("miss", "waited_out", waited))
-                turn = yield Wait(ask, turn.token, min(turn.seconds, patience))
+                turn = heard = yield Wait(ask, turn.token, min(turn.seconds, patience))
                 waited += (yield Elapsed()) - elapsed
+                refresh = False
         except Unavailable as trouble:
             return (yield from alone("degraded", str(trouble), waited))
         match turn:
             case Led():
                 return (yield from lead(ask, turn, reason, waited))
-            case Entry():
+            case Entry() if turn is heard:
+                if not suits(turn.answer.traits, ask.policy).share:
+                    return (yield from alone("miss", "not_shared", waited))
                 now = (yield Now(ask.policy)).now
-                status: Status = "coalesced" if waited else "hit"
-                return Served(status, entry=turn, now=now, waited=waited, stored=turn.dies_at > now)
+                return Served("coalesced", entry=turn, now=now, waited=waited, stored=turn.dies_at > now)
+            case Entry():
+                entry, now = yield from judged(turn, ask)
+                if entry is not None and (standing is None or turn.stored_at != standing.stored_at):
+                    return Served("coalesced" if waited else "hit", entry=entry, now=now, waited=waited, stored=True)
+                refresh = True
             case Failure() if turn.concerns(ask):
                 return Served("error", failure=turn, waited=waited)
             case Failure():
@@ -83,36 +107,44 @@ def fly(ask: Ask, reason: str) -> Serving:
                 pass
 
 
-def lead(ask: Ask, led: Led, reason: str, waited: float = 0.0) -> Serving:
-    """Calls upstream for everybody, and lets everybody go whatever becomes of it."""
+def lead(ask: Ask, led: Led, reason: str, waited: float = 0.0, hands_over: bool = True) -> Serving:
+    """Calls upstream for everybody, and lets everybody go whatever becomes of it.
+
+    ``hands_over``: whether another leads at once where this flow is cancelled; else when the lease has ended by itself.
+    """
     try:
-        called: Called = yield Call()
+        called: Called = yield Call(leads=ask)
         moment: Moment = yield Now(ask.policy)
     except GeneratorExit:  # nobody drives this flow any more: the lease ends by itself
         raise
+    except Exception:  # what is wrong is wrong with this very call: its waiters must not repeat it one by one
+        yield from finish(Finish(ask, led.token, alone=True))
+        raise
     except BaseException:
-        yield from finish(Finish(ask, led.token))
+        if hands_over:
+            yield from finish(Finish(ask, led.token))
         raise
     outcome = called.outcome
     if isinstance(outcome, Failure):
         yield from finish(Finish(ask, led.token, failure=outcome))
         return Served("error", own=called, waited=waited)
-    judged = verdict(called.message, len(outcome.body), ask.policy)
-    if judged.store and moment.life.dies_at <= moment.now:
-        judged = replace(judged, store=False, reason="no_ttl")
-    life = moment.life if judged.store else Life(moment.now, moment.now)
-    entry = Entry(ask.key, ask.tenant, outcome, moment.now, life.fresh_until, life.dies_at)
-    still_ours = yield from finish(Finish(ask, led.token, entry=entry, keep=judged.store, share=judged.share))
-    if judged.store and not still_ours:
-        judged = replace(judged, store=False, reason="unavailable" if still_ours is None else "superseded")
+    may = verdict(called.message, len(outcome.body), ask.policy)
+    if may.store and moment.life.dies_at <= moment.now:
+        may = replace(may, store=False, reason="no_ttl")
+    life = moment.life if may.store else Life(moment.now, moment.now)
+    answer = replace(outcome, traits=traits(called.message))
+    entry = Entry(ask.key, ask.tenant, answer, moment.now, life.fresh_until, life.dies_at)
+    still_ours = yield from finish(Finish(ask, led.token, entry=entry, keep=may.store, share=may.share))
+    if may.store and not still_ours:
+        may = replace(may, store=False, reason="unavailable" if still_ours is None else "superseded")
     return Served(
         "miss",
-        judged.reason or reason,
+        may.reason or reason,
         own=called,
-        entry=entry if judged.store else None,
+        entry=entry if may.store else None,
         now=moment.now,
         waited=waited,
-        stored=judged.store,
+        stored=may.store,
     )
 
 
@@ -131,8 +163,8 @@ def revalidate(ask: Ask) -> Generator[Operation, Any, None]:
         turn = yield Lead(ask, since=float("inf"), refresh=True)
     except Unavailable:
         return
-    if isinstance(turn, Led):
-        yield Spawn(lead(ask, turn, "expired"))
+    if isinstance(turn, Led) and not (yield Spawn(lead(ask, turn, "expired", hands_over=False))):
+        yield from finish(Finish(ask, turn.token))
 
 
 def alone(status: Status, reason: str = "", waited: float = 0.0) -> Serving:

@@ -69,7 +69,10 @@ class News(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Waits for the leader with ``token``, at most ``seconds``. → Entry | Failure | News, or Unavailable."""
+    """Waits for the leader with ``token``, at most ``seconds``. → Entry | Failure | News, or Unavailable.
+
+    NOT_SHARED too where the wait itself would keep the leader from its end.
+    """
 
     ask: Ask
     token: str
@@ -78,12 +81,14 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Calls upstream. → Called; raises what the call raises."""
+    """Calls upstream. → Called; raises what the call raises. ``leads``: the question whose other askers wait for it."""
+
+    leads: Ask | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """``now``: unix seconds. ``life``: that of an answer kept now."""
+    """``now``: unix seconds. ``life``: that of an answer kept when it was asked for."""
 
     now: float
     life: Life
@@ -91,9 +96,10 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """What time it is, and when an answer that is kept now would die. → Moment."""
+    """What time it is, and how long an answer lives that is kept now, or was at ``kept_at`` (unix time). → Moment."""
 
     policy: Policy
+    kept_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +107,8 @@ class Finish:
     """Ends the leader's flight: stores, tells the waiters, frees the lease.
 
     → whether the lease was still the leader's; if not, nothing was stored or freed; or Unavailable. One of: an entry
-    (``share``: give it to the waiters; ``keep``: store it too), a failure, or neither (abandoned).
+    (``share``: give it to the waiters; ``keep``: store it too), a failure, or neither: abandoned, so that one of the
+    waiters leads next; or ``alone``, a trouble of the leader's own, with which they would only queue up.
     """
 
     ask: Ask
@@ -110,6 +117,7 @@ class Finish:
     keep: bool = False
     share: bool = False
     failure: Failure | None = None
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +127,7 @@ class Elapsed:
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """Runs another flow in the background; its errors are logged there. → None."""
+    """Runs another flow in the background; its errors are logged there. → whether it runs."""
 
     flow: Flow
 

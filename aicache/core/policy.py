@@ -125,6 +125,15 @@ def life(policy: Policy, now: datetime, chance: float) -> Life:
     return Life(fresh_until, fresh_until + policy.stale_while_revalidate if ttl else fresh_until)
 
 
+def shorter(kept: Life, own: Life) -> Life:
+    """The life that an answer has for a reader: as it was kept, and no longer than by the reader's own policy.
+
+    ``own``: the life that the reader would have given it.
+    """
+    fresh_until = min(kept.fresh_until, own.fresh_until)
+    return Life(fresh_until, min(kept.dies_at, fresh_until + (own.dies_at - own.fresh_until)))
+
+
 # What makes a request one that no stored answer can stand for, each with its reason.
 STATEFUL_FIELDS: Final[Mapping[str, str]] = {
     "thread": "the answer depends on a conversation that the provider keeps",
@@ -201,7 +210,45 @@ class Verdict:
 
 
 GOOD: Final = Verdict(store=True, share=True)
-FINISHED: Final = ("end_turn", "stop_sequence")
+FINISHED: Final = ("end_turn", "stop_sequence", "tool_use", "max_tokens", "refusal")
+
+
+@dataclass(frozen=True, slots=True)
+class Trait:
+    """What only policies with ``flag`` accept in an answer. ``share``: whether those who wait get it all the same."""
+
+    flag: str
+    share: bool
+
+
+# By the reason for which it is refused; the first one counts.
+TRAITS: Final[Mapping[str, Trait]] = {
+    "stop_reason:tool_use": Trait("store_tool_use", share=False),  # two callers would run the tool twice
+    "stop_reason:max_tokens": Trait("store_truncated", share=True),
+    "stop_reason:refusal": Trait("store_refusals", share=True),
+    "server_tool": Trait("allow_external_state", share=True),
+}
+
+
+def traits(message: Any) -> frozenset[str]:
+    """Which of the TRAITS an answer has: the parsed body of a 200. They are kept with it, for readers to judge by."""
+    if not isinstance(message, Mapping):
+        return frozenset()
+    kinds = [block.get("type") for block in _mappings(message.get("content"))]
+    found = {f"stop_reason:{message.get('stop_reason')}"} & TRAITS.keys()
+    if "tool_use" in kinds:
+        found.add("stop_reason:tool_use")
+    if message.get("container") or any(map(_runs_at_provider, kinds)):
+        found.add("server_tool")
+    return frozenset(found)
+
+
+def suits(found: frozenset[str], policy: Policy) -> Verdict:
+    """Whether a policy takes an answer with these traits, be it to keep it, to read it, or to have it after a wait."""
+    for reason, trait in TRAITS.items():
+        if reason in found and not getattr(policy, trait.flag):
+            return Verdict(store=False, share=trait.share, reason=reason)
+    return GOOD
 
 
 def verdict(message: Any, size: int, policy: Policy) -> Verdict:
@@ -211,24 +258,13 @@ def verdict(message: Any, size: int, policy: Policy) -> Verdict:
     """
     if not isinstance(message, Mapping) or message.get("type") != "message":
         return Verdict(store=False, share=False, reason="not_a_message")
-    stop = message.get("stop_reason")
-    kinds = [block.get("type") for block in _mappings(message.get("content"))]
-    if ("tool_use" in kinds or stop == "tool_use") and not policy.store_tool_use:
-        return Verdict(store=False, share=False, reason="stop_reason:tool_use")  # two callers would run the tool twice
-    if stop == "max_tokens":
-        if not policy.store_truncated:
-            return Verdict(store=False, share=True, reason="stop_reason:max_tokens")
-    elif stop == "refusal":
-        if not policy.store_refusals:
-            return Verdict(store=False, share=True, reason="stop_reason:refusal")
-    elif stop not in (*FINISHED, "tool_use"):
+    stop, judged = message.get("stop_reason"), suits(traits(message), policy)
+    if stop not in FINISHED and judged.share:
         # pause_turn is to be continued by its own caller; the others are unfinished in their own ways.
         return Verdict(store=False, share=False, reason=f"stop_reason:{stop}")
-    if not policy.allow_external_state and (message.get("container") or any(map(_runs_at_provider, kinds))):
-        return Verdict(store=False, share=True, reason="server_tool")
-    if size > policy.max_bytes:
+    if judged.store and size > policy.max_bytes:
         return Verdict(store=False, share=True, reason="too_large")
-    return GOOD
+    return judged
 
 
 def _runs_at_provider(kind: Any) -> bool:

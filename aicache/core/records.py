@@ -37,12 +37,13 @@ class Ask:
 class Answer:
     """What upstream answered, ready to be kept: a complete body, decoded, and the headers that are worth repeating.
 
-    ``usd``: what it cost, None where no price is known.
+    ``usd``: what it cost, None where no price is known. ``traits``: what not every policy accepts in it.
     """
 
     body: bytes
     headers: Headers = ()
     usd: Decimal | None = None
+    traits: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

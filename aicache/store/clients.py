@@ -57,6 +57,14 @@ def async_client(address: Address, *, cluster: bool) -> Any:
     return redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(connection_class=connection_class, **common))
 
 
+async def aclose(client: Any) -> None:
+    """Closes an async client and, which it does not do by itself, the clients that asked its sentinels."""
+    await client.aclose()
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    for asked in manager.sentinels if manager is not None else ():
+        await asked.aclose()
+
+
 def is_cluster(client: Any) -> bool:
     return isinstance(client, redis.cluster.RedisCluster | redis.asyncio.cluster.RedisCluster)
 

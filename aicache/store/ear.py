@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as WaitTimeout
@@ -13,20 +14,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from aicache.core.operations import News
-from aicache.core.records import Entry, Failure
+from redis.exceptions import ResponseError
+
+from aicache.core.operations import News, Unavailable
+from aicache.store.news import Told
 
 logger = logging.getLogger("aicache.store")
 
 # News is kept this long for waiters who were told to wait and have not come yet: they are microseconds away.
 KEEP: Final = 5.0
-# While somebody waits and nothing is heard, Redis is asked this often whether it is still there.
+# While somebody waits and nothing is heard, the subscription is asked this often whether it still stands.
 CHECK_EVERY: Final = 1.0
+# Who waits and has no ear looks again this often.
+STEP: Final = 0.25
+# How long a server that refused the subscription is not asked for it again.
+DEAF: Final = 30.0
 
 TOKEN: Final = 32  # hex digits at the head of each message
-
-
-Told = Entry | Failure | News
 
 
 @dataclass(slots=True)
@@ -35,7 +39,6 @@ class _Flight:
 
     news: Future[Told] = field(default_factory=Future)
     waiters: int = 0
-    since: float = field(default_factory=time.monotonic)
 
 
 class Ear:
@@ -44,47 +47,63 @@ class Ear:
     The lease names the ears that want to hear, and registering is part of the very script that says who leads: no news
     is lost between the two, and a publication goes to those processes only that wait for it.
 
-    ``subscribe``: opens the subscription. ``check``: asks Redis whether it is there. ``read``: what a message means.
-    ``leads``: whether the leader with a token is of this process, whose news comes without Redis too.
+    ``subscribe``: opens the subscription. ``read``: what a message means. ``leads``: whether the leader with a token is
+    of this process, whose news comes without Redis too.
     """
 
     def __init__(
         self,
         channel: str,
         subscribe: Callable[[str], Any],
-        check: Callable[[], None],
         read: Callable[[bytes], Told],
         leads: Callable[[str], bool],
     ) -> None:
         self.channel = channel
+        self.closed = False
         self._subscribe = subscribe
-        self._check = check
         self._read = read
         self._leads = leads
         self._lock = threading.Lock()
-        self._starting = threading.Lock()
         self._flights: dict[str, _Flight] = {}
+        self._waiters = 0
+        self._told: deque[tuple[float, str]] = deque()  # when, and whose news
         self._pubsub: Any = None
-        self._closed = False
+        self._standing: Future[bool] | None = None  # as long as the thread lives
+        self._deaf_until = 0.0
+        self._refused = False
 
     @property
     def listening(self) -> bool:
         return self._pubsub is not None
 
-    def listen(self) -> None:
-        """Returns once the subscription stands. Raises redis errors."""
-        with self._starting:
-            if self.listening:
-                return
-            pubsub = self._subscribe(self.channel)
-            self._pubsub = pubsub
-            threading.Thread(target=self._hear, args=(pubsub,), name="aicache-ear", daemon=True).start()
+    def listen(self) -> Future[bool]:
+        """Whether the subscription stands; redis's error where the server cannot be reached. Raises Unavailable.
+
+        False where the server refuses it, for want of a right to the channel, or where no thread is to be had.
+        """
+        with self._lock:
+            if self.closed:
+                raise Unavailable("closed")
+            if self._standing is not None:
+                return self._standing
+            standing: Future[bool] = Future()
+            standing.set_running_or_notify_cancel()  # one waiter's cancellation is not the others'
+            if time.monotonic() >= self._deaf_until:
+                self._standing = standing
+                try:
+                    threading.Thread(target=self._live, args=(standing,), name="aicache-ear", daemon=True).start()
+                    return standing
+                except RuntimeError as error:
+                    self._standing = None
+                    logger.debug("no ear: %s", error)
+        standing.set_result(False)
+        return standing
 
     def wait(self, token: str, seconds: float) -> Told:
         """The news of that leader; LOOK_AGAIN where nothing is heard in time, or nothing more will be."""
         with self._waiting(token) as news:
             try:
-                return news.result(seconds if self._hears(token) else 0)
+                return news.result(self._patience(token, seconds))
             except WaitTimeout:
                 return News.LOOK_AGAIN
 
@@ -93,18 +112,23 @@ class Ear:
         with self._waiting(token) as news:
             heard = asyncio.wrap_future(news)
             # asyncio.wait cancels the future neither in time nor with this task: others wait on it.
-            done, _ = await asyncio.wait({heard}, timeout=seconds if self._hears(token) else 0)
+            done, _ = await asyncio.wait({heard}, timeout=self._patience(token, seconds))
             return heard.result() if done else News.LOOK_AGAIN
 
-    def _hears(self, token: str) -> bool:
-        return self.listening or self._leads(token)
+    def _patience(self, token: str, seconds: float) -> float:
+        if self.closed:
+            return 0
+        return seconds if self.listening or self._leads(token) else min(seconds, STEP)
 
     def tell(self, token: str, news: Told) -> None:
         """Lets this process's waiters for that leader go."""
         with self._lock:
             flight = self._flights.setdefault(token, _Flight())
-            if not flight.news.done():
+            first = not flight.news.done()
+            if first:
+                self._told.append((time.monotonic(), token))
                 flight.news.set_result(news)
+        self._forget_old()
 
     def tell_waiting(self, token: str, news: Told) -> None:
         """As ``tell``, where nobody comes any more who is not waiting already."""
@@ -115,7 +139,7 @@ class Ear:
 
     def close(self) -> None:
         """Hears no more; the thread ends within CHECK_EVERY."""
-        self._closed = True
+        self.closed = True
         self._tell_all(lambda token: True)
 
     def let_go(self) -> None:
@@ -135,36 +159,71 @@ class Ear:
         with self._lock:
             flight = self._flights.setdefault(token, _Flight())
             flight.waiters += 1
+            self._waiters += 1
         try:
             yield flight.news
         finally:
             with self._lock:
                 flight.waiters -= 1
-                if not flight.waiters and not flight.news.done() and self._flights.get(token) is flight:
+                self._waiters -= 1
+                # Told news stays a moment, for who is on the way; without a subscription nobody is, and nobody sweeps.
+                unneeded = not flight.waiters and not (flight.news.done() and self.listening)
+                if unneeded and self._flights.get(token) is flight:
                     del self._flights[token]
-                self._forget_old()
 
     def _forget_old(self) -> None:
+        """At each news, and each CHECK_EVERY: what it costs does not grow with what is waited for."""
         horizon = time.monotonic() - KEEP
-        for token, flight in list(self._flights.items()):
-            if flight.since > horizon:
-                return  # in order of their making: the rest is younger
-            if not flight.waiters:
-                del self._flights[token]
+        with self._lock:
+            while self._told and self._told[0][0] < horizon:
+                self._flights.pop(self._told.popleft()[1], None)
+
+    def _live(self, standing: Future[bool]) -> None:
+        """The thread's whole life, from the subscription to its end."""
+        try:
+            pubsub = self._subscribe(self.channel)
+        except ResponseError as error:
+            self._deaf_until = time.monotonic() + DEAF
+            if not self._refused:
+                self._refused = True
+                logger.warning("Redis refuses a subscription (%s): who waits looks again every %s s", error, STEP)
+            self._standing = None
+            standing.set_result(False)
+        except Exception as error:  # noqa: BLE001 - whoever asked for it decides
+            self._standing = None
+            standing.set_exception(error)
+        else:
+            self._refused = False
+            self._pubsub = pubsub
+            standing.set_result(True)
+            self._hear(pubsub)
 
     def _hear(self, pubsub: Any) -> None:
+        asked = False
         try:
-            while not self._closed:
-                message = pubsub.get_message(ignore_subscribe_messages=True, timeout=CHECK_EVERY)
-                if message is not None:
-                    data: bytes = message["data"]
-                    self.tell(data[:TOKEN].decode(), self._read(data[TOKEN:]))
-                elif any(flight.waiters for flight in list(self._flights.values())):
-                    self._check()
+            while not self.closed:
+                message = pubsub.get_message(timeout=CHECK_EVERY)
+                if message is None and asked:
+                    raise TimeoutError("the subscription died silently")
+                # An idle process sends nothing; and whatever comes shows that the subscription stands.
+                asked = message is None and self._waiters > 0
+                if asked:
+                    pubsub.ping()
+                elif message is not None:
+                    self._take(message)
+                self._forget_old()
         except Exception as error:  # noqa: BLE001 - whatever it died of, its waiters must not wait for it
             # Closing its connection from another thread surfaces here in many shapes.
             logger.debug("the ear heard its last: %r", error)
         finally:
-            self._pubsub = None  # before letting go: who comes now sees that nobody listens
+            self._pubsub = self._standing = None  # before letting go: who comes now sees that nobody listens
             self.let_go()
             pubsub.close()
+
+    def _take(self, message: dict[str, Any]) -> None:
+        match message["type"]:
+            case "message":
+                data: bytes = message["data"]
+                self.tell(data[:TOKEN].decode(), self._read(data[TOKEN:]))
+            case "subscribe":  # the client made its connection anew: what was published meanwhile is lost
+                self.let_go()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import weakref
@@ -10,31 +11,43 @@ from typing import Final
 
 from aicache.core.operations import Led
 
+logger = logging.getLogger("aicache.store")
+
 # A dead leader is noticed when its lease ends: within LEASE, and well within the 10 s that are promised.
 LEASE: Final = 6.0
 # Two beats may be lost, to a pause of the process or of Redis, before a living leader loses its lease.
 RENEW_EVERY: Final = LEASE / 3
+# Renewed in one round trip: some milliseconds of the server's.
+BATCH: Final = 256
+
+Lease = tuple[str, str]  # key, token
 
 
 class Leases:
     """One daemon thread for all of them, for async callers too: a blocked event loop must not lose its lease.
 
     A lease is renewed as long as its ``Led`` is alive: a flow that is dropped half-way, such as a task that was
-    cancelled before it ran, lets its lease end.
+    cancelled before it ran, lets its lease end. ``renew``: which of these are still held.
     """
 
-    def __init__(self, renew: Callable[[str, str], bool]) -> None:
+    def __init__(self, renew: Callable[[list[Lease]], list[bool]]) -> None:
         self._renew = renew
         self._held: dict[str, tuple[str, weakref.ref[Led]]] = {}  # by token
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._failing = False
 
     def hold(self, key: str, led: Led) -> None:
         with self._lock:
             self._held[led.token] = (key, weakref.ref(led))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._beat, name="aicache-leases", daemon=True)
-                self._thread.start()
+            if self._thread is None or not self._thread.is_alive():  # alive no more after a fork
+                thread = threading.Thread(target=self._beat, name="aicache-leases", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # no thread to be had: the next hold() tries again
+                    self._failed()
+                else:
+                    self._thread = thread
 
     def drop(self, token: str) -> None:
         """Renews it no more. Harmless where it is not held."""
@@ -56,6 +69,27 @@ class Leases:
                     self._thread = None
                     return
                 held = list(self._held.items())
-            for token, (key, led) in held:
-                if led() is None or not self._renew(key, token):
-                    self.drop(token)
+            for at in range(0, len(held), BATCH):
+                try:
+                    self._renew_batch(held[at : at + BATCH])
+                except Exception:  # noqa: BLE001 - whatever it was, the other leases and the next beat are not to suffer
+                    self._failed()
+                else:
+                    self._failing = False
+
+    def _renew_batch(self, held: list[tuple[str, tuple[str, weakref.ref[Led]]]]) -> None:
+        wanted: list[Lease] = []
+        for token, (key, led) in held:
+            if led() is None:
+                self.drop(token)
+            else:
+                wanted.append((key, token))
+        for (_, token), ours in zip(wanted, self._renew(wanted) if wanted else (), strict=True):
+            if not ours:
+                self.drop(token)
+
+    def _failed(self) -> None:
+        """Says so once, until it succeeds again."""
+        if not self._failing:
+            self._failing = True
+            logger.warning("leases could not be renewed; it is tried again", exc_info=True)

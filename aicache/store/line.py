@@ -10,7 +10,7 @@ from typing import Any, Final
 from redis.exceptions import ConnectionError, RedisError, TimeoutError
 
 from aicache.store.address import BUDGET
-from aicache.store.clients import is_cluster
+from aicache.store.clients import aclose, is_cluster
 from aicache.store.scripts import Command
 
 # One exchange must fit the budget on a healthy server, however many ask at once and however much they send.
@@ -117,7 +117,7 @@ class Line:
                 await asyncio.wait({self._sender})
             _resolve(self._waiting, [ENDING] * len(self._waiting))
             with contextlib.suppress(RedisError, OSError):
-                await self.client.aclose()
+                await aclose(self.client)
 
 
 def _resolve(batch: list[Asked], replies: list[Any]) -> None:

@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -38,6 +41,7 @@ def pack_entry(entry: Entry) -> bytes:
             "dies": entry.dies_at,
             "headers": answer.headers,
             "usd": None if answer.usd is None else str(answer.usd),
+            "traits": sorted(answer.traits),
         },
         answer.body,
     )
@@ -58,12 +62,16 @@ def answers(entry: Entry, ask: Ask) -> bool:
 def read_entry(data: bytes) -> Entry:
     """Whosever it is. Raises Unreadable."""
     header, body = _unpack(data)
-    try:
+    with _reading():
         usd = header["usd"]
-        answer = Answer(body, _pairs(header["headers"]), None if usd is None else Decimal(usd))
-        return Entry(header["key"], header["tenant"], answer, header["at"], header["fresh"], header["dies"])
-    except (KeyError, TypeError, InvalidOperation) as error:
-        raise Unreadable(str(error)) from error
+        answer = Answer(
+            body,
+            _pairs(header["headers"]),
+            None if usd is None else _dollars(_text(usd)),
+            frozenset(_text(trait) for trait in _row(header.get("traits", []))),
+        )
+        times = _number(header["at"]), _number(header["fresh"]), _number(header["dies"])
+        return Entry(_text(header["key"]), _text(header["tenant"]), answer, *times)
 
 
 def pack_failure(failure: Failure) -> bytes:
@@ -83,10 +91,19 @@ def pack_failure(failure: Failure) -> bytes:
 def unpack_failure(data: bytes) -> Failure:
     """Raises Unreadable."""
     header, body = _unpack(data)
-    try:
-        return Failure(**{**header, "headers": _pairs(header["headers"]), "body": body})
-    except (KeyError, TypeError) as error:
-        raise Unreadable(str(error)) from error
+    with _reading():
+        kind, timeout = header["kind"], header["timeout"]
+        if kind not in ("status", "connection", "timeout"):
+            raise TypeError(f"a failure of kind {kind!r}")
+        return Failure(
+            kind,
+            _whole(header["status"]),
+            _pairs(header["headers"]),
+            body,
+            _whole(header["attempt"]),
+            _text(header["credential"]),
+            None if timeout is None else _number(timeout),
+        )
 
 
 def pack_lineage(lineage: Lineage) -> bytes:
@@ -96,14 +113,52 @@ def pack_lineage(lineage: Lineage) -> bytes:
 def unpack_lineage(data: bytes) -> Lineage:
     """Raises Unreadable."""
     header, _ = _unpack(data)
+    with _reading():
+        return Lineage(_text(header["key"]), _number(header["dies"]))
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """A field that is missing, or of another type than we write, is no error of the reader's."""
     try:
-        return Lineage(header["key"], header["dies"])
-    except KeyError as error:
+        yield
+    except (KeyError, TypeError, ValueError, OverflowError, InvalidOperation) as error:
         raise Unreadable(str(error)) from error
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} where a text was written")
+    return value
+
+
+def _row(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{type(value).__name__} where a list was written")
+    return value
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:  # a bool is an int too
+        raise TypeError(f"{type(value).__name__} where a whole number was written")
+    return value
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise TypeError(f"{value!r} where a number was written")
+    return float(value)
+
+
+def _dollars(text: str) -> Decimal:
+    usd = Decimal(text)
+    if not usd.is_finite():
+        raise ValueError(f"{text} dollars")
+    return usd
+
+
 def _pairs(headers: Any) -> tuple[tuple[str, str], ...]:
-    return tuple((name, value) for name, value in headers)
+    return tuple((_text(name), _text(value)) for name, value in map(_row, _row(headers)))
 
 
 def _pack(header: dict[str, Any], body: bytes) -> bytes:
@@ -124,7 +179,9 @@ def _unpack(data: bytes) -> tuple[dict[str, Any], bytes]:
             raise Unreadable(f"format {format_}")
         start = _FRAME.size + length
         header = json.loads(data[_FRAME.size : start])
-        body, size = data[start:], header.pop("size")
+        body, size = data[start:], _whole(header.pop("size"))
+        if size < 0:
+            raise Unreadable(f"{size} bytes")
         if codec == ZLIB:
             inflater = zlib.decompressobj()
             body = inflater.decompress(body, min(size, MOST) + 1)
@@ -133,5 +190,5 @@ def _unpack(data: bytes) -> tuple[dict[str, Any], bytes]:
         if len(body) != size:
             raise Unreadable(f"{len(body)} bytes where {size} were written")
         return header, body
-    except (struct.error, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (struct.error, zlib.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Unreadable(str(error)) from error

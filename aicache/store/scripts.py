@@ -20,10 +20,16 @@ class Script:
 
     def __call__(self, keys: list[str], *arguments: Any) -> Plan:
         """A plan whose result is the script's reply."""
+        brief, whole = self.commands(keys, *arguments)
         try:
-            return (yield ("EVALSHA", self.digest, len(keys), *keys, *arguments))
+            return (yield brief)
         except NoScriptError:
-            return (yield ("EVAL", self.text, len(keys), *keys, *arguments))
+            return (yield whole)
+
+    def commands(self, keys: list[str], *arguments: Any) -> tuple[Command, Command]:
+        """By its digest, and in full."""
+        rest = (len(keys), *keys, *arguments)
+        return ("EVALSHA", self.digest, *rest), ("EVAL", self.text, *rest)
 
 
 LEAD: Final = Script("lead")

@@ -46,6 +46,7 @@ class MemoryStore:
         self._failures: dict[tuple[str, str], tuple[float, int, Failure]] = {}
         self._on = True
         self._down = False
+        self._closed = False
 
     @property
     def down(self) -> bool:
@@ -56,9 +57,7 @@ class MemoryStore:
         with self._lock:
             self._down = down
             if down:
-                for flight in self._flights.values():
-                    flight.news.set_result(News.LOOK_AGAIN)
-                    flight.news = _unheard()
+                self._let_go()
 
     def perform(self, operation: Look | Lead | Wait | Finish) -> Any:
         if isinstance(operation, Wait):
@@ -80,6 +79,10 @@ class MemoryStore:
                 return News.LOOK_AGAIN
         return self._at_once(operation)
 
+    def leads(self, token: str) -> bool:
+        """Whether that leader is of this process: here, each is."""
+        return True
+
     def switch(self, on: bool) -> None:
         self._on = on
 
@@ -87,7 +90,15 @@ class MemoryStore:
         return self._on
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Keeps nobody waiting any more."""
+        with self._lock:
+            self._closed = True
+            self._let_go()
+
+    def _let_go(self) -> None:
+        for flight in self._flights.values():
+            flight.news.set_result(News.LOOK_AGAIN)
+            flight.news = _unheard()
 
     def _at_once(self, operation: Look | Lead | Finish) -> Any:
         with self._lock:
@@ -141,7 +152,7 @@ class MemoryStore:
                 self._failures[place] = (time.monotonic(), ask.attempt, shown)
             flight.news.set_result(failure)
         elif entry is None:
-            flight.news.set_result(News.LOOK_AGAIN)
+            flight.news.set_result(News.NOT_SHARED if finish.alone else News.LOOK_AGAIN)
         else:
             if finish.keep:
                 self._entries[place] = entry
@@ -151,7 +162,7 @@ class MemoryStore:
 
     def _news(self, wait: Wait) -> Future[Entry | Failure | News] | None:
         with self._lock:
-            if self._down:
+            if self._down or self._closed:
                 return None
             flight = self._flights.get(_place(wait.ask))
             if flight is None or flight.token != wait.token:
@@ -161,6 +172,8 @@ class MemoryStore:
     def _heard(self, news: Entry | Failure | News) -> Entry | Failure | News:
         if self._down:
             raise Unavailable("unreachable")
+        if self._closed and news is News.LOOK_AGAIN:
+            raise Unavailable("closed")
         return news
 
     def _alive(self, ask: Ask, now: float) -> Entry | None:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import anthropic
+import httpx2
 import pytest
 from django.test import override_settings
 
@@ -198,6 +199,36 @@ def test_streams_pass_by_and_say_so(asker: Asker, claude: ClaudeServer) -> None:
     assert events[-1].type == "message_stop"
     assert told == calls.last
     assert [(call.status, call.reason) for call in calls] == [("bypass", "stream")] * 2
+
+
+def test_a_stream_that_is_asked_for_in_the_extra_body_is_not_read_for_its_caller(asker: Asker) -> None:
+    asked = {**QUESTION, "extra_body": {"stream": True}}
+
+    def ask(client: Any) -> Any:
+        with client.messages.with_streaming_response.create(**asked) as response:
+            return response.http_response.is_stream_consumed, list(response.iter_lines())
+
+    async def aask(client: Any) -> Any:
+        async with client.messages.with_streaming_response.create(**asked) as response:
+            return response.http_response.is_stream_consumed, [line async for line in response.iter_lines()]
+
+    with aicache.scope(tenant="acme") as calls:
+        consumed, lines = asker.run(ask if asker.colour == "sync" else aask)
+
+    assert not consumed
+    assert "event: message_stop" in lines
+    assert [(call.status, call.reason) for call in calls] == [("bypass", "stream")]
+
+
+@pytest.mark.parametrize("scope", [{"tenant": "acme"}, {"tenant": "acme", "bypass": True}, {}], ids=str)
+def test_a_caller_who_wants_the_http_response_itself_gets_it(asker: Asker, scope: dict[str, Any]) -> None:
+    with aicache.scope(**scope) as calls:
+        response = asker.run(lambda client: client.post("/v1/messages", body=QUESTION, cast_to=httpx2.Response))
+
+    assert response.json()["type"] == "message"
+    assert len(calls) == 1
+    assert calls.last is not None
+    assert not calls.last.stored
 
 
 def test_counting_tokens_is_none_of_our_business(asker: Asker) -> None:

@@ -230,6 +230,46 @@ def test_who_allows_more_time_does_not_suffer_from_who_allows_less(asker: Asker,
     assert claude.count == 2
 
 
+def test_a_body_that_breaks_off_is_one_failure_for_all_who_wait(asker: Asker, claude: ClaudeServer) -> None:
+    claude.answer = lambda _: Reply.drop(after_bytes=20)
+    claude.latency = 0.3
+
+    def ask(client: Any) -> Any:
+        with client.messages.with_streaming_response.create(**QUESTION) as response:
+            return response.read()
+
+    async def aask(client: Any) -> Any:
+        async with client.messages.with_streaming_response.create(**QUESTION) as response:
+            return await response.read()
+
+    with aicache.scope(tenant="acme") as calls:
+        errors = in_threads(10, lambda _: asker.run(ask if asker.colour == "sync" else aask))
+
+    assert {type(error) for error in errors} == {anthropic.APIConnectionError}
+    assert claude.count == 1
+    assert {(call.status, call.reason) for call in calls} == {("error", "")}
+
+
+def test_a_sync_call_inside_a_running_loop_waits_for_no_task_of_that_loop(
+    claude: ClaudeServer, aicache_isolated: None
+) -> None:
+    claude.latency = 0.3
+
+    async def main() -> aicache.Calls:
+        options: dict[str, Any] = {"base_url": claude.url, "api_key": "k", "max_retries": 0, "timeout": 5}
+        with aicache.wrap(anthropic.Anthropic(**options)) as blocking:
+            async with aicache.wrap(anthropic.AsyncAnthropic(**options)) as client:
+                with aicache.scope(tenant="acme") as calls:
+                    task = asyncio.create_task(client.messages.create(**QUESTION))
+                    while not claude.in_flight:
+                        await asyncio.sleep(0.01)
+                    blocking.messages.create(**QUESTION)
+                    await task
+        return calls
+
+    assert [(call.status, call.reason) for call in asyncio.run(main())] == [("miss", "not_shared"), ("miss", "new")]
+
+
 def test_a_cancelled_leader_hands_over_at_once(claude: ClaudeServer, aicache_isolated: None) -> None:
     claude.latency = 0.5
 

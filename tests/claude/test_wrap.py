@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import anthropic
+import httpx2
 import pytest
 
 import aicache
 from aicache.errors import WrongKind
 from aicache.testing import ClaudeServer
-from tests.claude.conftest import QUESTION
+from tests.claude.conftest import QUESTION, Asker
 
 pytestmark = pytest.mark.usefixtures("aicache_isolated")
 
@@ -90,6 +91,7 @@ def test_a_copy_with_another_base_url_never_shares_with_its_origin(client: anthr
         {"default_headers": {"anthropic-beta": "context-1m"}},
         {"default_headers": {"anthropic-future": "x"}},
         {"default_headers": {"x-gateway-route": "eu"}},
+        {"default_headers": {"Host": "eu.gateway.example"}},
         {"default_headers": {"anthropic-version": "2023-06-01"}},
         {"default_query": {"route": "eu"}},
     ],
@@ -99,6 +101,33 @@ def test_a_copy_that_sends_something_else_never_shares_with_its_origin(
 ) -> None:
     changed = client.with_options(**change)
     assert statuses(client, changed, changed, client) == ["miss", "miss", "hit", "hit"]
+
+
+@pytest.mark.parametrize(
+    "adds", [{"headers": {"anthropic-beta": "one"}}, {"headers": {"x-region": "eu"}}, {"params": {"deployment": "eu"}}]
+)
+def test_what_a_clients_own_http_client_adds_counts(asker: Asker, adds: dict[str, Any]) -> None:
+    kind = httpx2.Client if asker.colour == "sync" else httpx2.AsyncClient
+    with aicache.scope(tenant="acme") as calls:
+        for added in ({}, adds, adds, {}):
+            asker.create(client={"http_client": kind(**added)})
+
+    assert [call.status for call in calls] == ["miss", "miss", "hit", "hit"]
+
+
+@pytest.mark.parametrize("elsewhere", [{"project_id": "other"}, {"region": "europe-west1"}])
+def test_where_a_client_of_another_platform_asks_counts(elsewhere: dict[str, str]) -> None:
+    answer = {"type": "message", "role": "assistant", "content": [], "stop_reason": "end_turn", "model": "m"}
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, json=answer))
+    place = {"project_id": "one", "region": "us-east5"}
+    with httpx2.Client(transport=transport) as connections:
+        first, second = (
+            aicache.wrap(
+                anthropic.AnthropicVertex(**asked, base_url="http://x", access_token="t", http_client=connections)
+            )
+            for asked in (place, {**place, **elsewhere})
+        )
+        assert statuses(first, second, second, first, first.copy(**elsewhere)) == ["miss", "miss", "hit", "hit", "hit"]
 
 
 def test_a_base_url_assigned_later_counts(client: anthropic.Anthropic) -> None:

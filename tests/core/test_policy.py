@@ -10,7 +10,7 @@ from anthropic.types.beta import BetaToolUnionParam
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from aicache.core.policy import Life, Policy, Verdict, life, policies, unanswerable, verdict
+from aicache.core.policy import Life, Policy, Verdict, life, policies, shorter, suits, traits, unanswerable, verdict
 from tests.core.test_fingerprint import hints
 
 HOUR = 3600.0
@@ -517,3 +517,46 @@ class TestTheVerdictOnAnAnswer:
     @pytest.mark.parametrize("content", [None, [], "text", ["text"], [{"type": []}], [{}]], ids=str)
     def test_odd_content_breaks_nothing(self, content: Any) -> None:
         assert judged({"type": "message", "stop_reason": "end_turn", "content": content}) == KEEP
+
+
+class TestAReaderOfAnotherPolicy:
+    @given(st.floats(0, 1e4), st.floats(0, 1e4), st.floats(0, 1e4), st.floats(0, 1e4))
+    def test_shortens_a_life_and_lengthens_none(self, fresh: float, stale: float, own: float, own_stale: float) -> None:
+        kept = Life(fresh, fresh + stale)
+        found = shorter(kept, Life(own, own + own_stale))
+
+        assert found.fresh_until == min(fresh, own)
+        assert found.fresh_until <= found.dies_at <= kept.dies_at
+        assert found.dies_at <= found.fresh_until + own_stale + 1e-9
+
+    @given(st.sampled_from(list(policies({}).values())), st.floats(0, 1))
+    def test_takes_nothing_from_the_life_that_it_would_have_given_itself(self, policy: Policy, chance: float) -> None:
+        given = life(policy, NOON, chance)
+
+        assert shorter(given, life(policy, NOON, 0)) == given
+
+    @pytest.mark.parametrize("ttl", ["end_of_day", "end_of_hour"])
+    def test_ends_an_answer_with_the_day_or_hour_in_which_it_was_kept(self, ttl: Any) -> None:
+        kept = life(Policy("static", ttl=30 * 24 * HOUR), NOON, 0)
+        own = life(Policy("mine", ttl=ttl), NOON, 0)
+
+        assert shorter(kept, own) == own
+
+    @pytest.mark.parametrize(
+        ("message", "found"),
+        [
+            (a_message(), []),
+            (a_message("tool_use"), ["stop_reason:tool_use"]),
+            (a_message("max_tokens", "text", "tool_use"), ["stop_reason:max_tokens", "stop_reason:tool_use"]),
+            (a_message("refusal"), ["stop_reason:refusal"]),
+            (a_message("pause_turn", "server_tool_use"), ["server_tool"]),
+            (a_message(container={"id": "c"}), ["server_tool"]),
+            (None, []),
+            ([], []),
+        ],
+        ids=str,
+    )
+    def test_judges_by_the_traits_that_are_kept_with_the_answer(self, message: Any, found: list[str]) -> None:
+        assert traits(message) == set(found)
+        assert suits(traits(message), ALL) == KEEP
+        assert suits(traits(message), DEFAULT).store == (not found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -13,11 +14,14 @@ from django.test import override_settings
 
 import aicache
 from aicache.cache import get_cache
+from aicache.core.operations import Finish, Lead, News, Wait
+from aicache.store import Address, Store, ear
 from aicache.testing import ClaudeServer, Reply
 from aicache.testing.valkey import Valkey
 from tests.claude.conftest import Asker
 from tests.claude.together import together
 from tests.store.cluster import cluster
+from tests.store.conftest import an_ask
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,7 @@ def test_questions_on_every_node_are_paid_once(asker: Asker, claude: ClaudeServe
 
 
 def test_duplicates_share_a_call(asker: Asker, claude: ClaudeServer) -> None:
-    claude.latency = 0.4
+    claude.latency = 1.0
     with aicache.scope(tenant=asker.colour):
         for number in range(3):
             with aicache.scope(variant=number) as calls:
@@ -86,3 +90,35 @@ def test_it_is_said_that_a_cluster_was_found(asker: Asker, caplog: pytest.LogCap
 
     assert [call.status for call in calls] == ["miss"] * 5
     assert [record.getMessage().partition(" is a cluster")[1] for record in caplog.records] in ([], [" is a cluster"])
+
+
+@pytest.fixture(params=["said so", "found out"])
+def store(request: pytest.FixtureRequest, nodes: list[Valkey]) -> Iterator[Store]:
+    options: dict[str, Any] = {"REDIS_CLIENT_CLASS": "redis.cluster.RedisCluster"} if request.param == "said so" else {}
+    store = Store(Address((nodes[0].url,), options), secrets.token_hex(8))
+    yield store
+    store.close()
+
+
+def test_leases_on_every_node_are_renewed_together(store: Store) -> None:
+    asks = [an_ask(lineage=f"{number:064x}") for number in range(30)]
+    led = [store.perform(Lead(ask, since=0)) for ask in asks]
+    leases = [(store.keys.lease(ask), turn.token) for ask, turn in zip(asks, led, strict=True)]
+
+    assert store._renew([*leases, (leases[0][0], "another")]) == [True] * 30 + [False]
+    for ask, turn in zip(asks, led, strict=True):
+        store.perform(Finish(ask, turn.token))
+
+
+def test_a_subscription_to_a_node_is_asked_whether_it_stands(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ear, "CHECK_EVERY", 0.1)
+    ask = an_ask()
+    led = store.perform(Lead(ask, since=0))
+    held = store.perform(Lead(ask, since=0))
+    store.leases.drop(led.token)  # as another process's
+    began = time.monotonic()
+
+    assert store.perform(Wait(ask, held.token, 1.0)) is News.LOOK_AGAIN
+    assert time.monotonic() - began >= 1.0  # many pings later
+    assert store.ear.listening
+    store.perform(Finish(ask, led.token))

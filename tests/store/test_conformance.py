@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from typing import Any
 
 import pytest
 
-from aicache.core.operations import Finish, Held, Lead, Led, Look, News, Wait
+from aicache.core.operations import Finish, Held, Lead, Led, Look, News, Unavailable, Wait
 from aicache.core.records import Ask, Failure
 from tests.store.conftest import an_ask, an_entry
 
@@ -180,3 +181,71 @@ def test_the_switch_is_seen_at_the_next_look(any_store: Any) -> None:
     assert not any_store.perform(Look(an_ask())).enabled
     any_store.switch(True)
     assert any_store.perform(Look(an_ask())).enabled
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_who_waits_at_a_store_that_is_closed_is_told_so(any_store: Any, colour: str) -> None:
+    ask = an_ask()
+    led(any_store, ask)
+    held = any_store.perform(Lead(ask, since=0))
+    outcome: list[Any] = []
+
+    def wait() -> None:
+        operation = Wait(ask, held.token, 20)
+        try:
+            outcome.append(
+                any_store.perform(operation) if colour == "sync" else asyncio.run(any_store.aperform(operation))
+            )
+        except Unavailable as trouble:
+            outcome.append(str(trouble))
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    time.sleep(0.2)
+    began = time.monotonic()
+    any_store.close()
+    waiter.join(10)
+    wait()
+
+    assert outcome == ["closed", "closed"]
+    assert time.monotonic() - began < 5
+
+
+def test_a_task_that_is_cancelled_while_it_leads_leaves_no_lease_behind(any_store: Any) -> None:
+    ask = an_ask()
+
+    async def main() -> None:
+        await any_store.aperform(Lead(an_ask(key="j" * 64), since=0))  # the connection stands
+        for turns in range(12):
+            asked = asyncio.create_task(any_store.aperform(Lead(ask, since=0)))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if asked.done():
+                break
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
+            deadline = time.monotonic() + 2
+            while not isinstance(turn := await any_store.aperform(Lead(ask, since=0)), Led):
+                assert time.monotonic() < deadline, f"a lease of nobody's, cancelled after {turns} turns of the loop"
+                await asyncio.sleep(0.01)
+            await any_store.aperform(Finish(ask, turn.token))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_large_answer_is_kept_whole_and_its_waiter_finds_it(any_store: Any, colour: str) -> None:
+    ask = an_ask()
+    token = led(any_store, ask)
+    entry = an_entry(ask, os.urandom(5_000_000))
+    finish = Finish(ask, token, entry=entry, keep=True, share=True)
+    assert any_store.perform(finish) if colour == "sync" else asyncio.run(any_store.aperform(finish))
+    assert any_store.perform(Lead(ask, since=0)) == entry
+
+
+def test_a_trouble_of_the_leaders_own_lets_all_waiters_go_by_themselves(any_store: Any) -> None:
+    ask = an_ask()
+    token = led(any_store, ask)
+    held = any_store.perform(Lead(ask, since=0))
+    any_store.perform(Finish(ask, token, alone=True))
+    assert any_store.perform(Wait(ask, held.token, 5)) is News.NOT_SHARED

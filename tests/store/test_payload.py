@@ -1,21 +1,29 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+import tracemalloc
 import zlib
 from decimal import Decimal
+from itertools import product
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aicache.core.operations import Finish
 from aicache.core.policy import Policy
 from aicache.core.records import Answer, Ask, Entry, Failure, Lineage
+from aicache.store import news
 from aicache.store.payload import (
     Unreadable,
     pack_entry,
     pack_failure,
     pack_lineage,
+    read_entry,
     unpack_entry,
     unpack_failure,
     unpack_lineage,
@@ -107,3 +115,115 @@ def test_a_header_of_another_shape_is_unreadable(header: object) -> None:
     for unpack in (lambda data: unpack_entry(data, ASK), unpack_failure, unpack_lineage):
         with pytest.raises(Unreadable):
             unpack(struct.pack(">BBI", 1, 0, len(text)) + text + b"{}")
+
+
+def damaged(packed: bytes, **changes: object) -> bytes:
+    """With other values in its header, and a valid frame."""
+    _, codec, length = struct.unpack_from(">BBI", packed)
+    header = {**json.loads(packed[6 : 6 + length]), **changes}
+    text = json.dumps(header).encode()
+    return struct.pack(">BBI", 1, codec, len(text)) + text + packed[6 + length :]
+
+
+NO_TEXT: tuple[Any, ...] = (17, True, None, [], {"a": "b"})
+NO_TIME: tuple[Any, ...] = ("2.5", True, None, [], float("nan"), float("inf"), 10**400)
+NO_HEADERS: tuple[Any, ...] = (
+    "ab",
+    17,
+    None,
+    {"ab": 1},
+    [1],
+    ["ab"],
+    [["a"]],
+    [["a", 1]],
+    [["a", "b", "c"]],
+)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *product(("key", "tenant"), NO_TEXT),
+        *product(("at", "fresh", "dies"), NO_TIME),
+        *product(("headers",), NO_HEADERS),
+        *product(("usd",), (1, 0.5, "much", "NaN", "Infinity", [])),
+        *product(("traits",), (17, None, [1], [["a"]], "soon", {"a": 1})),
+    ],
+    ids=repr,
+)
+def test_an_entry_with_a_value_of_another_type_is_unreadable(field: str, value: Any) -> None:
+    with pytest.raises(Unreadable):
+        read_entry(damaged(pack_entry(entry()), **{field: value}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "stroke"},
+        {"kind": []},
+        {"status": "529"},
+        {"status": True},
+        {"attempt": 1.5},
+        {"credential": None},
+        {"timeout": "10"},
+        {"headers": [["retry-after", 1]]},
+        {"headers": None},
+    ],
+)
+def test_a_failure_with_a_value_of_another_type_is_unreadable(changes: dict[str, object]) -> None:
+    with pytest.raises(Unreadable):
+        unpack_failure(damaged(pack_failure(Failure("status", 529)), **changes))
+
+
+@pytest.mark.parametrize("changes", [{"key": 1}, {"key": None}, {"dies": "2.5"}, {"dies": None}])
+def test_a_lineage_with_a_value_of_another_type_is_unreadable(changes: dict[str, object]) -> None:
+    with pytest.raises(Unreadable):
+        unpack_lineage(damaged(pack_lineage(Lineage("k", 2.5)), **changes))
+
+
+def test_a_size_below_nothing_does_not_inflate_without_bound() -> None:
+    packed = damaged(pack_entry(entry(b"0" * 50_000_000)), size=-1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Unreadable):
+            read_entry(packed)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_header_that_is_nested_without_end_is_unreadable() -> None:
+    text = b"[" * 200_000
+    with pytest.raises(Unreadable):
+        read_entry(struct.pack(">BBI", 1, 0, len(text)) + text)
+
+
+def ending(body: bytes, **changes: Any) -> Finish:
+    return Finish(ASK, "token", entry=entry(body), **changes)
+
+
+LARGE = os.urandom(news.MOST_TOLD + 1)
+
+
+@pytest.mark.parametrize(
+    ("finish", "kind"),
+    [
+        (ending(b"{}"), news.NOT_SHARED),
+        (ending(LARGE), news.NOT_SHARED),
+        (ending(LARGE, share=True), news.NOT_SHARED),
+        (Finish(ASK, "token"), news.LOOK_AGAIN),
+        (Finish(ASK, "token", alone=True), news.NOT_SHARED),
+    ],
+    ids=["private", "large and private", "large", "abandoned", "alone"],
+)
+def test_what_is_neither_told_nor_kept_is_not_packed(
+    finish: Finish, kind: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(news, "pack_entry", Mock(side_effect=AssertionError("packed")))
+    assert news.message(finish) == (kind, b"")
+
+
+def test_what_is_kept_and_too_large_to_be_told_is_looked_for() -> None:
+    kind, payload = news.message(ending(LARGE, keep=True, share=True))
+    assert kind == news.LOOK_AGAIN
+    assert read_entry(payload).answer.body == LARGE

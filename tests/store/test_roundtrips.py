@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,9 +15,13 @@ import redis
 from django.test import override_settings
 
 import aicache
+from aicache.core.operations import Finish, Lead, Look, News, Wait
+from aicache.store import Address, Store, news
+from aicache.store.ear import CHECK_EVERY
 from aicache.testing import ClaudeServer
 from aicache.testing.valkey import Valkey
 from tests.claude.conftest import QUESTION
+from tests.store.conftest import an_ask, an_entry
 
 TIMES = 20
 
@@ -103,3 +110,58 @@ def test_no_key_holds_a_word_of_tenant_prompt_or_tag(claude: ClaudeServer, quiet
     for word in (b"acme", b"refund?", b"article:17", b"secret-key"):
         assert not any(word in key for key in everything)
     assert not any(b"secret-key" in dump or b"acme" in dump for dump in everything.values())
+
+
+def test_a_process_that_listens_and_waits_for_nothing_sends_nothing(quiet: int) -> None:
+    store, other = (Store(Address((f"redis://127.0.0.1:{quiet}/0",)), "site") for _ in range(2))
+    ask = an_ask()
+    led = other.perform(Lead(ask, since=0))
+    held = store.perform(Lead(ask, since=0))
+    other.perform(Finish(ask, led.token))
+    assert store.perform(Wait(ask, held.token, 5)) is News.LOOK_AGAIN
+    assert store.ear.listening
+
+    counted = Counted(quiet)
+    time.sleep(2.5 * CHECK_EVERY)
+    assert counted.since() == {}
+    store.close()
+    other.close()
+
+
+def test_an_answer_for_its_leader_alone_is_not_sent(quiet: int) -> None:
+    store = Store(Address((f"redis://127.0.0.1:{quiet}/0",)), "site")
+    with redis.Redis(port=quiet) as client:
+        for body, share in ((b"x" * 100_000, False), (os.urandom(news.MOST_TOLD + 1), True)):
+            ask = an_ask()
+            led = store.perform(Lead(ask, since=0))
+            before = client.info("stats")["total_net_input_bytes"]
+            assert store.perform(Finish(ask, led.token, entry=an_entry(ask, body), share=share))
+            assert client.info("stats")["total_net_input_bytes"] - before < 10_000
+    store.close()
+
+
+def test_a_large_answer_is_packed_beside_the_loop(quiet: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed_in: list[threading.Thread] = []
+
+    def pack(finish: Finish) -> tuple[bytes, bytes]:
+        packed_in.append(threading.current_thread())
+        return message(finish)
+
+    message = news.message
+    monkeypatch.setattr(news, "message", pack)
+    store = Store(Address((f"redis://127.0.0.1:{quiet}/0",)), "site")
+    ask = an_ask()
+
+    async def keep(body: bytes) -> None:
+        led = await store.aperform(Lead(ask, since=0, refresh=True))
+        entry = an_entry(ask, body)
+        assert await store.aperform(Finish(ask, led.token, entry=entry, keep=True, share=True))
+        assert (await store.aperform(Look(ask))).entry == entry
+
+    async def main() -> None:
+        await keep(b"small")
+        await keep(os.urandom(news.BIG + 1))
+
+    asyncio.run(main())
+    store.close()
+    assert [thread is threading.main_thread() for thread in packed_in] == [True, False]

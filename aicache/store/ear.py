@@ -65,7 +65,6 @@ class Ear:
         self._leads = leads
         self._lock = threading.Lock()
         self._flights: dict[str, _Flight] = {}
-        self._waiters = 0
         self._told: deque[tuple[float, str]] = deque()  # when, and whose news
         self._pubsub: Any = None
         self._standing: Future[bool] | None = None  # as long as the thread lives
@@ -159,17 +158,22 @@ class Ear:
         with self._lock:
             flight = self._flights.setdefault(token, _Flight())
             flight.waiters += 1
-            self._waiters += 1
         try:
             yield flight.news
         finally:
-            with self._lock:
-                flight.waiters -= 1
-                self._waiters -= 1
-                # Told news stays a moment, for who is on the way; without a subscription nobody is, and nobody sweeps.
-                unneeded = not flight.waiters and not (flight.news.done() and self.listening)
-                if unneeded and self._flights.get(token) is flight:
-                    del self._flights[token]
+            # Told news stays a moment, for who is on the way, and is swept: those who wake together need no lock, which
+            # each would wait for in turn. Without a subscription nobody sweeps.
+            if not (flight.news.done() and self.listening):
+                self._leave(token, flight)
+
+    def _leave(self, token: str, flight: _Flight) -> None:
+        with self._lock:
+            flight.waiters -= 1
+            if not flight.waiters and self._flights.get(token) is flight:
+                del self._flights[token]
+
+    def _somebody_waits(self) -> bool:
+        return any(not flight.news.done() for flight in list(self._flights.values()))
 
     def _forget_old(self) -> None:
         """At each news, and each CHECK_EVERY: what it costs does not grow with what is waited for."""
@@ -206,7 +210,7 @@ class Ear:
                 if message is None and asked:
                     raise TimeoutError("the subscription died silently")
                 # An idle process sends nothing; and whatever comes shows that the subscription stands.
-                asked = message is None and self._waiters > 0
+                asked = message is None and self._somebody_waits()
                 if asked:
                     pubsub.ping()
                 elif message is not None:

@@ -84,7 +84,7 @@ def waiting(hearing: Ear, seconds: float = 20.0) -> tuple[threading.Thread, list
     news: list[Any] = []
     waiter = threading.Thread(target=lambda: news.append(hearing.wait(TOKENS[0], seconds)))
     waiter.start()
-    until(lambda: hearing._waiters)
+    until(lambda: hearing._somebody_waits())
     return waiter, news
 
 

@@ -88,6 +88,7 @@ class Question:
     query: tuple[tuple[str, str], ...] = ()
     locale: str = ""
     tags: frozenset[str] = frozenset()
+    sources: tuple[tuple[str, str], ...] = ()  # label and version of each row
     vary: tuple[str, ...] = ()
     variant: int = 0
 
@@ -133,7 +134,10 @@ def parts(question: Question) -> tuple[dict[str, Any], dict[str, Any]]:
         "vary": list(question.vary),
         "variant": question.variant,
     }
-    return stable, {"tags": sorted(question.tags)}
+    moving: dict[str, Any] = {"tags": sorted(question.tags)}
+    if question.sources:
+        moving["sources"] = dict(question.sources)
+    return stable, moving
 
 
 def is_noise(header: str) -> bool:

@@ -11,6 +11,8 @@ from typing import Any
 
 from aicache.core.operations import (
     Call,
+    Capture,
+    Count,
     Elapsed,
     Finish,
     Held,
@@ -27,7 +29,7 @@ from aicache.core.operations import (
     Wait,
 )
 from aicache.core.policy import Life, shorter, suits, traits, verdict
-from aicache.core.records import Ask, Called, Entry, Failure, Served, Status
+from aicache.core.records import NO_STAMPS, Ask, Called, Entry, Failure, Served, Stamps, Status
 
 Serving = Generator[Operation, Any, Served]
 
@@ -35,36 +37,54 @@ Serving = Generator[Operation, Any, Served]
 def serve(ask: Ask) -> Serving:
     """Answers one attempt of one call."""
     try:
-        seen: Seen = yield Look(ask)
+        seen, stamps = yield from look(ask)
     except Unavailable as trouble:
         return (yield from alone("degraded", str(trouble)))
     if not seen.enabled:
         return (yield from alone("bypass", "switched_off"))
     if seen.entry is None or ask.refresh:
-        return (yield from fly(ask, "refresh" if ask.refresh else seen.reason, seen.entry))
-    entry, now = yield from judged(seen.entry, ask)
+        return (yield from fly(ask, stamps, "refresh" if ask.refresh else seen.reason, seen.entry))
+    entry, now = yield from judged(seen.entry, ask, stamps)
     if entry is None:
-        return (yield from fly(ask, "policy", seen.entry))
+        return (yield from fly(ask, stamps, "policy", seen.entry))
     if now < entry.fresh_until:
         return Served("hit", entry=entry, now=now, stored=True)
-    yield from revalidate(ask)
+    yield from revalidate(ask, stamps)
     return Served("stale", entry=entry, now=now, stored=True)
 
 
-def judged(kept: Entry, ask: Ask) -> Generator[Operation, Any, tuple[Entry | None, float]]:
+def look(ask: Ask) -> Generator[Operation, Any, tuple[Seen, Stamps]]:
+    """What there is for a question, and how its tags stood before anybody is called for it."""
+    seen: Seen = yield Look(ask)
+    if not seen.enabled:
+        return seen, NO_STAMPS
+    stamps: Stamps = seen.stamps if seen.stamps is not None else (yield Capture(ask))
+    if ask.policy.consistency == "strict" and ask.tags:
+        counted: tuple[int, ...] = yield Count(ask.tags)
+        stamps = replace(stamps, generations=counted)
+        if seen.entry is not None and (tag := seen.entry.stamps.outrun(ask.tags, counted)) is not None:
+            seen = replace(seen, entry=None, reason=f"invalidated:{tag}")
+    return seen, stamps
+
+
+def judged(kept: Entry, ask: Ask, stamps: Stamps) -> Generator[Operation, Any, tuple[Entry | None, float]]:
     """A stored entry, no longer-lived than its reader's own policy says, or None where that would not have it; and now.
 
-    Who stored it may have had another policy: the policy is not in the key.
+    Who stored it may have had another policy, and counted no generations: the policy is not in the key.
     """
     own: Moment = yield Now(ask.policy, kept_at=kept.stored_at)
     life = shorter(Life(kept.fresh_until, kept.dies_at), own.life)
-    if not suits(kept.answer.traits, ask.policy).store or life.dies_at <= own.now:
+    counted = stamps.generations in (None, kept.stamps.generations)
+    if not counted or not suits(kept.answer.traits, ask.policy).store or life.dies_at <= own.now:
         return None, own.now
     return replace(kept, fresh_until=life.fresh_until, dies_at=life.dies_at), own.now
 
 
-def fly(ask: Ask, reason: str, standing: Entry | None = None) -> Serving:
-    """Leads the one call there is for this key, or waits for who does. The entry that stood before is no answer."""
+def fly(ask: Ask, stamps: Stamps, reason: str, standing: Entry | None = None) -> Serving:
+    """Leads the one call there is for this key, or waits for who does. The entry that stood before is no answer.
+
+    A call that somebody began under other stamps is neither waited for nor taken from: its answer may be older.
+    """
     strangers = 0
     waited = 0.0
     refresh = standing is not None
@@ -72,7 +92,7 @@ def fly(ask: Ask, reason: str, standing: Entry | None = None) -> Serving:
         elapsed: float = yield Elapsed()
         heard: Entry | Failure | News | None = None
         try:
-            turn = yield Lead(ask, since=elapsed, refresh=refresh)
+            turn = yield Lead(ask, stamps, since=elapsed, refresh=refresh)
             if isinstance(turn, Held):
                 if (patience := ask.patience - waited) <= 0:
                     return (yield from alone("miss", "waited_out", waited))
@@ -83,15 +103,17 @@ def fly(ask: Ask, reason: str, standing: Entry | None = None) -> Serving:
             return (yield from alone("degraded", str(trouble), waited))
         match turn:
             case Led():
-                return (yield from lead(ask, turn, reason, waited))
+                return (yield from lead(ask, stamps, turn, reason, waited))
             case Entry() if turn is heard:
                 if not suits(turn.answer.traits, ask.policy).share:
                     return (yield from alone("miss", "not_shared", waited))
                 now = (yield Now(ask.policy)).now
                 return Served("coalesced", entry=turn, now=now, waited=waited, stored=turn.dies_at > now)
             case Entry():
-                entry, now = yield from judged(turn, ask)
-                if entry is not None and (standing is None or turn.stored_at != standing.stored_at):
+                entry, now = yield from judged(turn, ask, stamps)
+                # One that has gone stale since is no answer here: who comes this far is ready to call.
+                is_fresh = entry is not None and now < entry.fresh_until
+                if is_fresh and (standing is None or turn.stored_at != standing.stored_at):
                     return Served("coalesced" if waited else "hit", entry=entry, now=now, waited=waited, stored=True)
                 refresh = True
             case Failure() if turn.concerns(ask):
@@ -107,7 +129,7 @@ def fly(ask: Ask, reason: str, standing: Entry | None = None) -> Serving:
                 pass
 
 
-def lead(ask: Ask, led: Led, reason: str, waited: float = 0.0, hands_over: bool = True) -> Serving:
+def lead(ask: Ask, stamps: Stamps, led: Led, reason: str, waited: float = 0.0, hands_over: bool = True) -> Serving:
     """Calls upstream for everybody, and lets everybody go whatever becomes of it.
 
     ``hands_over``: whether another leads at once where this flow is cancelled; else when the lease has ended by itself.
@@ -118,25 +140,25 @@ def lead(ask: Ask, led: Led, reason: str, waited: float = 0.0, hands_over: bool 
     except GeneratorExit:  # nobody drives this flow any more: the lease ends by itself
         raise
     except Exception:  # what is wrong is wrong with this very call: its waiters must not repeat it one by one
-        yield from finish(Finish(ask, led.token, alone=True))
+        yield from finish(Finish(ask, stamps, led.token, alone=True))
         raise
     except BaseException:
         if hands_over:
-            yield from finish(Finish(ask, led.token))
+            yield from finish(Finish(ask, stamps, led.token))
         raise
     outcome = called.outcome
     if isinstance(outcome, Failure):
-        yield from finish(Finish(ask, led.token, failure=outcome))
+        yield from finish(Finish(ask, stamps, led.token, failure=outcome))
         return Served("error", own=called, waited=waited)
     may = verdict(called.message, len(outcome.body), ask.policy)
     if may.store and moment.life.dies_at <= moment.now:
         may = replace(may, store=False, reason="no_ttl")
     life = moment.life if may.store else Life(moment.now, moment.now)
     answer = replace(outcome, traits=traits(called.message))
-    entry = Entry(ask.key, ask.tenant, answer, moment.now, life.fresh_until, life.dies_at)
-    still_ours = yield from finish(Finish(ask, led.token, entry=entry, keep=may.store, share=may.share))
-    if may.store and not still_ours:
-        may = replace(may, store=False, reason="unavailable" if still_ours is None else "superseded")
+    entry = Entry(ask.key, ask.tenant, answer, moment.now, life.fresh_until, life.dies_at, stamps)
+    kept = yield from finish(Finish(ask, stamps, led.token, entry=entry, keep=may.store, share=may.share))
+    if may.store and not kept:
+        may = replace(may, store=False, reason="unavailable" if kept is None else "superseded")
     return Served(
         "miss",
         may.reason or reason,
@@ -149,22 +171,22 @@ def lead(ask: Ask, led: Led, reason: str, waited: float = 0.0, hands_over: bool 
 
 
 def finish(finishing: Finish) -> Generator[Operation, Any, bool | None]:
-    """Whether the lease was still ours; None where the store could not be reached: it then ends by itself."""
+    """Whether it could be done; None where the store could not be reached: the lease then ends by itself."""
     try:
         return bool((yield finishing))
     except Unavailable:
         return None
 
 
-def revalidate(ask: Ask) -> Generator[Operation, Any, None]:
+def revalidate(ask: Ask, stamps: Stamps) -> Generator[Operation, Any, None]:
     """Lets one of those who are served a stale answer renew it in the background, the others go on at once."""
     try:
         # A failure just now is reason enough not to try again, whoever met it.
-        turn = yield Lead(ask, since=float("inf"), refresh=True)
+        turn = yield Lead(ask, stamps, since=float("inf"), refresh=True)
     except Unavailable:
         return
-    if isinstance(turn, Led) and not (yield Spawn(lead(ask, turn, "expired", hands_over=False))):
-        yield from finish(Finish(ask, turn.token))
+    if isinstance(turn, Led) and not (yield Spawn(lead(ask, stamps, turn, "expired", hands_over=False))):
+        yield from finish(Finish(ask, stamps, turn.token))
 
 
 def alone(status: Status, reason: str = "", waited: float = 0.0) -> Serving:

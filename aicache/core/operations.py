@@ -8,7 +8,8 @@ from enum import Enum
 from typing import Any
 
 from aicache.core.policy import Life, Policy
-from aicache.core.records import Ask, Entry, Failure
+from aicache.core.records import Ask, Entry, Failure, Stamps
+from aicache.core.tags import Tag
 
 
 class Unavailable(Exception):
@@ -17,30 +18,52 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one look found. ``now``: unix seconds. ``reason``: why there is no entry. ``enabled``: fleet's switch."""
+    """What one look found. ``reason``: why there is no entry. ``enabled``: the fleet's switch.
+
+    ``stamps``: how the tags stand; None where some have no stamp, so that no answer can hang on them.
+    """
 
     entry: Entry | None
-    now: float
+    stamps: Stamps | None
     reason: str = ""
     enabled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One round trip for all that decides about a hit. → Seen, or Unavailable."""
+    """One round trip for all that decides about a hit: an entry that was made under other stamps is none.
+
+    → Seen, or Unavailable.
+    """
 
     ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """Takes the stamps of all tags, and draws those that are missing. → Stamps, or Unavailable."""
+
+    ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How often the database has seen each tag invalidated, committed ones only. → tuple of int, or Unavailable."""
+
+    tags: tuple[Tag, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Lead:
     """Becomes the leader, unless somebody is or an answer has come. → Entry | Failure | Held | Led, or Unavailable.
 
-    ``since``: seconds since the caller began; an earlier failure than that is none of its business. ``refresh``: an
-    entry that stands is no answer.
+    ``stamps``: those that the caller has taken; leaders and entries with others are not seen. ``since``: seconds since
+    the caller began; an earlier failure than that is none of its business. ``refresh``: an entry that stands is no
+    answer.
     """
 
     ask: Ask
+    stamps: Stamps
     since: float
     refresh: bool = False
 
@@ -106,12 +129,14 @@ class Now:
 class Finish:
     """Ends the leader's flight: stores, tells the waiters, frees the lease.
 
-    → whether the lease was still the leader's; if not, nothing was stored or freed; or Unavailable. One of: an entry
-    (``share``: give it to the waiters; ``keep``: store it too), a failure, or neither: abandoned, so that one of the
-    waiters leads next; or ``alone``, a trouble of the leader's own, with which they would only queue up.
+    → whether an entry that was to be kept could be; or Unavailable. It cannot be where the lease is another's by now
+    (then nobody is told either), or where a tag died during the call (then only those are told who began before). One
+    of: an entry (``share``: give it to the waiters; ``keep``: store it too), a failure, or neither: abandoned, so that
+    one of the waiters leads next; or ``alone``, a trouble of the leader's own, with which they would only queue up.
     """
 
     ask: Ask
+    stamps: Stamps
     token: str
     entry: Entry | None = None
     keep: bool = False
@@ -132,5 +157,5 @@ class Spawn:
     flow: Flow
 
 
-Operation = Look | Lead | Wait | Call | Now | Finish | Elapsed | Spawn
+Operation = Look | Capture | Count | Lead | Wait | Call | Now | Finish | Elapsed | Spawn
 Flow = Generator[Operation, Any, Any]

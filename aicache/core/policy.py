@@ -24,18 +24,21 @@ class Policy:
     ``wait``: how long a duplicate waits for the call that is under way before it calls upstream by itself;
     None = as long as the request's own timeout.
     ``max_bytes``: a larger answer is passed on and not kept.
+    ``consistency``: ``"stamps"``: an answer is gone once an invalidation has returned; ``"strict"``: once it has
+    committed, for the price of a query at each hit.
     """
 
     name: str
     ttl: Ttl = 3600.0
     stale_while_revalidate: float = 0.0
-    jitter: float = 0.0
+    jitter: float = 0.05
     wait: float | None = None
     max_bytes: int = 1_000_000
     store_tool_use: bool = False
     store_truncated: bool = False
     store_refusals: bool = False
     allow_external_state: bool = False
+    consistency: Literal["stamps", "strict"] = "stamps"
 
     def __post_init__(self) -> None:
         if self.ttl not in (END_OF_HOUR, END_OF_DAY):
@@ -45,6 +48,8 @@ class Policy:
         if self.wait is not None:
             _number(self, "wait", f"None or {SECONDS}", LONGEST)
         _number(self, "jitter", "a number from 0 to 1", most=1)
+        if self.consistency not in CONSISTENCIES:
+            raise _refused(self, "consistency", " or ".join(f'"{word}"' for word in CONSISTENCIES))
         for name in FLAGS:
             if not isinstance(getattr(self, name), bool):
                 raise _refused(self, name, "True or False")
@@ -53,6 +58,7 @@ class Policy:
 # No clock or server that a time is handed to takes infinity.
 LONGEST: Final = 100 * 365 * 24 * 3600
 SECONDS: Final = f"a number of seconds from 0 to {LONGEST} (100 years)"
+CONSISTENCIES: Final = ("stamps", "strict")
 FLAGS: Final = ("store_tool_use", "store_truncated", "store_refusals", "allow_external_state")
 
 
@@ -71,11 +77,11 @@ SHIPPED: Final[Mapping[str, Mapping[str, Any]]] = {
     "chat": {"ttl": 300.0},  # a visitor who asks again after a pause means it
     "analysis": {"ttl": 4 * 3600.0},  # the same document gives the same review for a working session
     "batch": {"ttl": 24 * 3600.0},  # a job that is started again the same day must not pay again
-    "retry": {"ttl": 60.0},  # duplicates only: double-clicks, retries, redelivered tasks
+    "retry": {"ttl": 60.0, "jitter": 0.0},  # duplicates only: double-clicks, retries, redelivered tasks
     "static": {"ttl": 30 * 24 * 3600.0},  # answers about what does not change
     "daily": {"ttl": END_OF_DAY},  # "today's …" is wrong one second after midnight
     "hourly": {"ttl": END_OF_HOUR},
-    "live": {"ttl": 60.0},  # figures that move: at most a minute old
+    "live": {"ttl": 60.0, "jitter": 0.0},  # figures that move: at most a minute old
 }
 
 

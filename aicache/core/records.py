@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from aicache.core.policy import Policy
+from aicache.core.tags import Tag
 
 Status = Literal["hit", "stale", "semantic", "coalesced", "miss", "bypass", "unscoped", "degraded", "error"]
 
@@ -14,12 +17,58 @@ Headers = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Stamps:
+    """How the tags of a question stood at one moment: what an answer that is asked for afterwards depends on.
+
+    ``values``: one for each tag, in the order of the ask's. ``epoch``: whose memory they were found in.
+    ``generations``: for each tag, how often the database says that it was invalidated; None where nobody asked.
+    """
+
+    values: tuple[str, ...] = ()
+    generations: tuple[int, ...] | None = None
+    epoch: str = ""
+
+    def stand(self, now: Stamps) -> bool:
+        """Whether what was made under these is good under those that stand now."""
+        return self.values == now.values and self.epoch == now.epoch
+
+    @property
+    def mark(self) -> bytes:
+        """16 bytes that are equal where the values and the epoch are."""
+        return hashlib.sha256(" ".join((self.epoch, *self.values)).encode()).digest()[:16]
+
+    @property
+    def flight(self) -> str:
+        """Names the call for which these were taken: who took others neither shares it nor waits for it."""
+        counted = "" if self.generations is None else repr(self.generations)
+        return hashlib.sha256(self.mark + counted.encode()).hexdigest()[:32]
+
+    def changed(self, tags: Sequence[Tag], now: Sequence[str | None]) -> str | None:
+        """The tag that was given another stamp since; None where none was, or where one is merely lost."""
+        for tag, then, value in zip(tags, self.values, now, strict=False):
+            if value is not None and value != then:
+                return tag.shown
+        return None
+
+    def outrun(self, tags: Sequence[Tag], generations: Sequence[int]) -> str | None:
+        """The tag that the database has seen invalidated since. Only where both sides counted."""
+        for tag, then, now in zip(tags, self.generations or (), generations, strict=False):
+            if now != then:
+                return tag.shown
+        return None
+
+
+NO_STAMPS: Final = Stamps()
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """One caller's question to the cache.
 
-    ``tenant`` is a digest. ``patience``: seconds that the caller is ready to wait for somebody else's call.
-    ``timeout``: what the caller allows its own upstream call, None for no limit. ``attempt``: how often the SDK has
-    retried this call. ``credential``: a digest of what the request is authorised with.
+    ``tenant`` is a digest, ``owner`` the same for people. ``tags``: what its answer hangs on. ``sources``: label and
+    version of each row that it is made from. ``patience``: seconds for which the caller is ready to wait for somebody
+    else's call. ``timeout``: what the caller allows its own upstream call, None for no limit. ``attempt``: how often
+    the SDK has retried this call. ``credential``: a digest of what the request is authorised with.
     """
 
     key: str
@@ -31,6 +80,9 @@ class Ask:
     attempt: int = 0
     timeout: float | None = None
     patience: float = float("inf")
+    tags: tuple[Tag, ...] = ()
+    sources: tuple[tuple[str, str], ...] = ()
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +137,7 @@ CREDENTIAL_STATUSES = frozenset({401, 402, 403, 404, 429})
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A stored answer. Times are unix seconds."""
+    """A stored answer. Times are unix seconds. ``stamps``: those that stood before upstream was called."""
 
     key: str
     tenant: str
@@ -93,6 +145,7 @@ class Entry:
     stored_at: float
     fresh_until: float
     dies_at: float
+    stamps: Stamps = NO_STAMPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +219,15 @@ class Lineage:
 
     key: str
     dies_at: float
+    stamps: Stamps = NO_STAMPS
+    sources: tuple[tuple[str, str], ...] = ()
 
-    def reason(self, ask: Ask, now: float) -> str:
-        """Why ``ask`` found no entry."""
+    def reason(self, ask: Ask, now: float, stamps: Sequence[str | None] = ()) -> str:
+        """Why ``ask`` found no entry. ``stamps``: as they are now."""
         if self.key != ask.key:
-            return "unknown"
+            then = dict(self.sources)
+            moved = next((label for label, version in ask.sources if then.get(label, version) != version), None)
+            return f"source_changed:{moved}" if moved else "unknown"
+        if (tag := self.stamps.changed(ask.tags, stamps)) is not None:
+            return f"invalidated:{tag}"
         return "expired" if self.dies_at <= now else "evicted"

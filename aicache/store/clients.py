@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import redis
@@ -19,12 +20,14 @@ from aicache.store.address import BUDGET, Address
 UNBOUNDED: Final = 2**31
 
 
-def sync_client(address: Address, *, cluster: bool) -> Any:
+def sync_client(address: Address, *, cluster: bool, on_connect: Callable[[Any], None]) -> Any:
+    """``on_connect`` is run on each new connection, and does what a connection does at its beginning by itself."""
     common = {
         **address.parameters(),
         "socket_timeout": BUDGET,
         "socket_connect_timeout": BUDGET,
         "retry": Retry(NoBackoff(), 0),
+        "redis_connect_func": on_connect,
         "protocol": 2,
         "max_connections": UNBOUNDED,
     }
@@ -37,17 +40,26 @@ def sync_client(address: Address, *, cluster: bool) -> Any:
     return redis.Redis.from_pool(redis.ConnectionPool(connection_class=connection_class, **common))
 
 
-def async_client(address: Address, *, cluster: bool) -> Any:
+def async_client(address: Address, *, cluster: bool, on_connect: Callable[[Any], Awaitable[None]]) -> Any:
     common = {
         **address.parameters(),
         "socket_timeout": None,  # who awaits counts the time, and knows a slow loop from a slow server
         "socket_connect_timeout": None,
         "retry": redis.asyncio.retry.Retry(NoBackoff(), 0),
+        "redis_connect_func": on_connect,
         "protocol": 2,
         "max_connections": UNBOUNDED,
     }
     if cluster:
-        return redis.asyncio.cluster.RedisCluster(**_for_cluster(common, address))
+        chosen = _for_cluster(common, address)
+        del chosen["redis_connect_func"]  # it has no such parameter, and hands everything of this on
+        client = redis.asyncio.cluster.RedisCluster(**chosen)
+        for made in (
+            client.connection_kwargs,
+            *(n.connection_kwargs for n in client.nodes_manager.startup_nodes.values()),
+        ):
+            made["redis_connect_func"] = on_connect
+        return client
     if address.sentinels:
         sentinel = redis.asyncio.sentinel.Sentinel(address.sentinels, **_for_sentinel(address))
         return sentinel.master_for(common.pop("host"), ssl=address.is_tls, **common)
@@ -70,9 +82,8 @@ def is_cluster(client: Any) -> bool:
 
 
 def _for_cluster(common: dict[str, Any], address: Address) -> dict[str, Any]:
-    """A slot may have moved: its one new place is tried."""
-    retry = type(common["retry"])(NoBackoff(), 1)
-    return {name: value for name, value in common.items() if name != "db"} | {"retry": retry, "ssl": address.is_tls}
+    """A slot that has moved is followed. Trouble is not: what took a node's place may remember less."""
+    return {name: value for name, value in common.items() if name != "db"} | {"ssl": address.is_tls}
 
 
 def _for_sentinel(address: Address) -> dict[str, Any]:

@@ -1,42 +1,51 @@
 """Where a key is spelled, and nowhere else.
 
-    aicache:<site>:<tenant digest>:{<lineage>}:e:<key>    an entry
-                                              :w:<key>    the lease of who works on it, with the ears of who waits
-                                              :f:<key>    how the last call failed, for a moment
-                                              :l          the lineage: what was last stored for this question
-    aicache:<site>:switch                                 "off" while the fleet is switched off
-    aicache:<site>:ear:<id>                               the channel on which one process hears
+    aicache:<site>:<tenant digest>:{<lineage>}:e:<key>             an entry
+                                                      :w:<key>:<flight>    the lease of who works on it, and who waits
+                                                      :f:<key>             how the last call failed, for a moment
+                                                      :l                   the lineage: what was last stored
+    aicache:{<site>}:s:<tag digest>     the stamp of a tag
+                            :dead               the tags that died and whose answers still take up memory
+                            :names              the tags in use, by when that is forgotten
+    aicache:<site>:{<tag digest>}:on    the answers that hang on a tag, by when they die
+    aicache:{<site>}:switch                     "off" while the fleet is switched off
+    aicache:<site>:ear:<id>                     the channel on which one process hears
 
-All keys of a question share one hash tag, so that they live on one slot of a cluster.
+All keys of a question share one hash tag, and all stamps of a site another: on a cluster, two slots decide about a hit.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from aicache.core.records import Ask
+from aicache.core.records import Ask, Stamps
+from aicache.core.tags import Tag
 
 
-def digest(kind: str, name: str) -> str:
-    """A fixed-length stand-in for a name that users choose; equal names of other kinds get another one."""
-    return hashlib.sha256(f"{kind}\0{name}".encode()).hexdigest()[:32]
+def ear_channel(site: str, process: str) -> str:
+    return f"aicache:{site}:ear:{process}"
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """``site`` keeps sites, and generations of one site, apart that share a server."""
+    """``site`` keeps sites, and generations of one site, apart that share a server.
+
+    ``epoch`` is no part of any key, but of each stamp: two clients that do not agree on it see each other's stamps all
+    the same, and trust none of them.
+    """
 
     site: str
-
-    def _question(self, ask: Ask) -> str:
-        return f"aicache:{self.site}:{ask.tenant}:{{{ask.lineage}}}"
+    epoch: str
 
     def entry(self, ask: Ask) -> str:
-        return f"{self._question(ask)}:e:{ask.key}"
+        return self.entry_of(ask.tenant, ask.lineage, ask.key)
 
-    def lease(self, ask: Ask) -> str:
-        return f"{self._question(ask)}:w:{ask.key}"
+    def entry_of(self, tenant: str, lineage: str, key: str) -> str:
+        return f"aicache:{self.site}:{tenant}:{{{lineage}}}:e:{key}"
+
+    def lease(self, ask: Ask, stamps: Stamps) -> str:
+        return f"{self._question(ask)}:w:{ask.key}:{stamps.flight}"
 
     def failed(self, ask: Ask) -> str:
         return f"{self._question(ask)}:f:{ask.key}"
@@ -44,9 +53,33 @@ class Keys:
     def lineage(self, ask: Ask) -> str:
         return f"{self._question(ask)}:l"
 
+    def _question(self, ask: Ask) -> str:
+        return f"aicache:{self.site}:{ask.tenant}:{{{ask.lineage}}}"
+
+    def stamps(self, tags: Iterable[Tag]) -> list[str]:
+        prefix = self.stamp("")
+        return [prefix + tag.digest for tag in tags]
+
+    def stamp(self, tag: str) -> str:
+        """Of a tag's digest."""
+        return f"aicache:{{{self.site}}}:s:{tag}"
+
+    @property
+    def dead(self) -> str:
+        return f"aicache:{{{self.site}}}:dead"
+
+    @property
+    def names(self) -> str:
+        return f"aicache:{{{self.site}}}:names"
+
+    def hanging(self, tag: str) -> str:
+        """Of a tag's digest."""
+        return f"aicache:{self.site}:{{{tag}}}:on"
+
     @property
     def switch(self) -> str:
-        return f"aicache:{self.site}:switch"
+        return switch_key(self.site)
 
-    def ear(self, process: str) -> str:
-        return f"aicache:{self.site}:ear:{process}"
+
+def switch_key(site: str) -> str:
+    return f"aicache:{{{site}}}:switch"

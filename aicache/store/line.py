@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Final
@@ -10,7 +11,9 @@ from typing import Any, Final
 from redis.exceptions import ConnectionError, RedisError, TimeoutError
 
 from aicache.store.address import BUDGET
-from aicache.store.clients import aclose, is_cluster
+from aicache.store.clients import aclose
+from aicache.store.keys import Keys
+from aicache.store.links import Link
 from aicache.store.scripts import Command
 
 # One exchange must fit the budget on a healthy server, however many ask at once and however much they send.
@@ -33,10 +36,13 @@ class Line:
     Every future is resolved, whatever becomes of the loop, the server or the client.
     """
 
-    def __init__(self, client: Any, ended: Callable[[], None]) -> None:
-        self.client = client
-        self.is_cluster = is_cluster(client)
+    def __init__(self, link: Link, ended: Callable[[], None]) -> None:
+        self.client = link.client
+        self.is_cluster = link.is_cluster
         self.stale = False
+        self._link = link
+        self._opening: asyncio.Task[None] | None = None
+        self._retiring: asyncio.Task[None] | None = None
         self._ended = ended
         self._closed = False
         self._life = self._live()
@@ -46,6 +52,34 @@ class Line:
     async def open(self) -> None:
         """Registers with the loop. Connections are made at first use."""
         await anext(self._life)
+
+    @property
+    def keys(self) -> Keys:
+        """Those that are good on this line, once it is opened."""
+        return self._link.keys
+
+    async def opened(self) -> None:
+        """The server is known. Raises what it says, and asks it anew next time; LineClosed where it was given up."""
+        if self._closed:
+            raise LineClosed
+        if (opening := self._opening) is None:
+            opening = self._opening = asyncio.ensure_future(within_budget(self._link.aopen()))
+            opening.add_done_callback(self._was_opened)
+        if not opening.done():
+            await asyncio.wait({opening})  # a caller who is cancelled does not cancel it for the others
+        if opening.cancelled():
+            raise LineClosed if self.stale else ENDING
+        opening.result()
+        if self._link.is_due():
+            await within_budget(self._link.acheck())
+
+    def _was_opened(self, opening: asyncio.Task[None]) -> None:
+        if opening.cancelled() or opening.exception() is not None:
+            self._opening = None
+
+    def settle(self) -> None:
+        """After each plan: raises Displaced where its answers may be another server's."""
+        self._link.settle()
 
     async def execute_command(self, *command: Any) -> Any:
         """The reply. Raises what it says, LineClosed where nothing was sent."""
@@ -61,8 +95,12 @@ class Line:
         self.stale = True
         if self._sender is None and not self._closed:
             self._closed = True
-            with contextlib.suppress(RuntimeError):  # the loop closes it at this moment too
-                await self._life.aclose()
+            self._retiring = asyncio.ensure_future(self._close())
+            await asyncio.wait({self._retiring})  # who is cancelled meanwhile leaves no connection open
+
+    async def _close(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop closes it at this moment too
+            await self._life.aclose()
 
     def _start(self) -> None:
         if self._sender is None and self._waiting and not self._closed:
@@ -112,9 +150,10 @@ class Line:
         finally:
             self._closed = True
             self._ended()
-            if self._sender is not None:  # it would connect anew, and nobody would close that
-                self._sender.cancel()
-                await asyncio.wait({self._sender})
+            for busy in (self._opening, self._sender):
+                if busy is not None and not busy.done():  # it would connect anew, and nobody would close that
+                    busy.cancel()
+                    await asyncio.wait({busy})
             _resolve(self._waiting, [ENDING] * len(self._waiting))
             with contextlib.suppress(RedisError, OSError):
                 await aclose(self.client)
@@ -129,6 +168,14 @@ def _resolve(batch: list[Asked], replies: list[Any]) -> None:
             future.exception()  # its task may be gone: then nobody asks for it, which is no fault
         else:
             future.set_result(reply)
+
+
+async def ended(work: concurrent.futures.Future[Any], seconds: float) -> None:
+    """Waits until another thread's work has ended, one way or another, and for so long at most."""
+    here = asyncio.wrap_future(work)
+    # Who waited asks the work itself how it ended; the loop must not complain that nobody asked its shadow.
+    here.add_done_callback(lambda shadow: shadow.cancelled() or shadow.exception())
+    await asyncio.wait({here}, timeout=seconds)
 
 
 # In how many ticks a budget is counted. A loop that is too busy to keep a tick is charged for one tick all the same: it

@@ -1,6 +1,7 @@
 """How entries, failures and lineages are written: a format byte, a JSON header, a body. Unreadable is a miss.
 
-1 byte format · 1 byte codec (0 as it is, 1 zlib) · 4 bytes length of the header · header · body
+1 byte format · 1 byte codec (0 as it is, 1 zlib) · 4 bytes length of the header · 16 bytes mark of the stamps ·
+header · body
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from aicache.core.records import Answer, Ask, Entry, Failure, Lineage
+from aicache.core.records import Answer, Ask, Entry, Failure, Lineage, Stamps
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 PLAIN, ZLIB = 0, 1
-_FRAME: Final = struct.Struct(">BBI")
+_FRAME: Final = struct.Struct(">BBI16s")  # lua/lead.lua reads the mark where this puts it
 
 # Below this a reply fits one network packet anyway, and inflating costs more than it saves.
 COMPRESS_FROM: Final = 2048
+# Characters of an epoch: 48 bits of a digest. Of a stamp: its epoch, and 72 random bits.
+EPOCH: Final = 12
+STAMP: Final = EPOCH + 12
 # Nothing that we wrote is larger; what claims to be is not inflated.
 MOST: Final = 256 * 1024 * 1024
 
@@ -42,8 +46,12 @@ def pack_entry(entry: Entry) -> bytes:
             "headers": answer.headers,
             "usd": None if answer.usd is None else str(answer.usd),
             "traits": sorted(answer.traits),
+            "epoch": entry.stamps.epoch,
+            "stamps": _joined(entry.stamps),
+            "generations": entry.stamps.generations,
         },
         answer.body,
+        entry.stamps.mark,
     )
 
 
@@ -71,7 +79,7 @@ def read_entry(data: bytes) -> Entry:
             frozenset(_text(trait) for trait in _row(header.get("traits", []))),
         )
         times = _number(header["at"]), _number(header["fresh"]), _number(header["dies"])
-        return Entry(_text(header["key"]), _text(header["tenant"]), answer, *times)
+        return Entry(_text(header["key"]), _text(header["tenant"]), answer, *times, _stamps(header))
 
 
 def pack_failure(failure: Failure) -> bytes:
@@ -107,14 +115,32 @@ def unpack_failure(data: bytes) -> Failure:
 
 
 def pack_lineage(lineage: Lineage) -> bytes:
-    return _pack({"key": lineage.key, "dies": lineage.dies_at}, b"")
+    header = {
+        "key": lineage.key,
+        "dies": lineage.dies_at,
+        "stamps": _joined(lineage.stamps),
+        "sources": lineage.sources,
+    }
+    return _pack(header, b"")
 
 
 def unpack_lineage(data: bytes) -> Lineage:
     """Raises Unreadable."""
     header, _ = _unpack(data)
     with _reading():
-        return Lineage(_text(header["key"]), _number(header["dies"]))
+        stamps, sources = _stamps(header), _pairs(header["sources"])
+        return Lineage(_text(header["key"]), _number(header["dies"]), stamps, sources)
+
+
+def _joined(stamps: Stamps) -> str:
+    return "".join(stamps.values)
+
+
+def _stamps(header: dict[str, Any]) -> Stamps:
+    joined, generations = _text(header["stamps"]), header.get("generations")
+    values = tuple(joined[at : at + STAMP] for at in range(0, len(joined), STAMP))
+    counted = None if generations is None else tuple(_whole(count) for count in _row(generations))
+    return Stamps(values, counted, _text(header.get("epoch", "")))
 
 
 @contextmanager
@@ -161,7 +187,7 @@ def _pairs(headers: Any) -> tuple[tuple[str, str], ...]:
     return tuple((_text(name), _text(value)) for name, value in map(_row, _row(headers)))
 
 
-def _pack(header: dict[str, Any], body: bytes) -> bytes:
+def _pack(header: dict[str, Any], body: bytes, mark: bytes = bytes(16)) -> bytes:
     codec = PLAIN
     header["size"] = len(body)
     if len(body) >= COMPRESS_FROM:
@@ -169,12 +195,12 @@ def _pack(header: dict[str, Any], body: bytes) -> bytes:
         if len(small) < len(body):
             codec, body = ZLIB, small
     text = json.dumps(header, separators=(",", ":")).encode()
-    return _FRAME.pack(FORMAT, codec, len(text)) + text + body
+    return _FRAME.pack(FORMAT, codec, len(text), mark) + text + body
 
 
 def _unpack(data: bytes) -> tuple[dict[str, Any], bytes]:
     try:
-        format_, codec, length = _FRAME.unpack_from(data)
+        format_, codec, length, _ = _FRAME.unpack_from(data)
         if format_ != FORMAT:
             raise Unreadable(f"format {format_}")
         start = _FRAME.size + length

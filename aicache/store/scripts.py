@@ -10,7 +10,8 @@ from typing import Any, Final
 from redis.exceptions import NoScriptError
 
 Command = tuple[Any, ...]
-Plan = Generator[Command, Any, Any]
+Plan = Generator[Command | list[Command], Any, Any]
+"""Yields a command and is sent its reply, or a list of commands that go out together and is sent theirs."""
 
 
 class Script:
@@ -32,6 +33,10 @@ class Script:
         return ("EVALSHA", self.digest, *rest), ("EVAL", self.text, *rest)
 
 
+CAPTURE: Final = Script("capture")
+STAMP_AGAIN: Final = Script("stamp")
+HANG: Final = Script("hang")
+FREE: Final = Script("free")
 LEAD: Final = Script("lead")
 FINISH: Final = Script("finish")
 RENEW: Final = Script("renew")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +12,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aicache.core.flow import serve
-from aicache.core.operations import Call, Elapsed, Flow, Moment, News, Now, Spawn, Unavailable, Wait
+from aicache.core.operations import (
+    Call,
+    Capture,
+    Elapsed,
+    Finish,
+    Flow,
+    Lead,
+    Led,
+    Moment,
+    News,
+    Now,
+    Spawn,
+    Unavailable,
+    Wait,
+)
 from aicache.core.policy import Life, Policy
-from aicache.core.records import Answer, Ask, Called, Failure, Served
+from aicache.core.records import Answer, Ask, Called, Entry, Failure, Served
 from aicache.testing.memory import MemoryStore
 
 WHOLE = {"type": "message", "stop_reason": "end_turn"}
@@ -242,3 +257,26 @@ def test_a_lead_that_fails_is_free_for_the_next(ending: str) -> None:
 
     assert world.callers[-1].served is not None
     assert world.callers[-1].served.status == "miss"
+
+
+def test_an_answer_that_went_stale_before_its_turn_came_is_not_served_as_fresh() -> None:
+    """Between a caller's look and its turn somebody stores an answer, and much time goes by."""
+    store, ask = MemoryStore(), Ask("k", "l", "acme", Policy("p", ttl=60, stale_while_revalidate=600))
+    late = serve(ask)
+    operation: Any = next(late)
+    operation = late.send(store.perform(operation))
+    while not isinstance(operation, Lead):
+        operation = late.send(0.0)
+    stamps = store.perform(Capture(ask))
+    led = store.perform(Lead(ask, stamps, since=0))
+    kept = Entry("k", "acme", Answer(b"old"), time.time() - 65, time.time() - 5, time.time() + 595, stamps)
+    store.perform(Finish(ask, stamps, led.token, entry=kept, keep=True, share=True))
+
+    operation = late.send(store.perform(operation))
+    assert isinstance(operation, Now)
+    now = time.time()
+    operation = late.send(Moment(now, Life(kept.fresh_until, kept.dies_at)))
+    while not isinstance(operation, Lead):
+        operation = late.send(0.0)
+    assert operation.refresh
+    assert isinstance(store.perform(operation), Led)

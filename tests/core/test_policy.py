@@ -182,7 +182,7 @@ class TestTheLifeOfAnAnswer:
     def test_is_counted_from_now_and_absolute(self) -> None:
         now = NOON.timestamp()
 
-        assert life(Policy("p", ttl=60), NOON, 0.5) == Life(now + 60, now + 60)
+        assert life(Policy("p", ttl=60, jitter=0), NOON, 0.5) == Life(now + 60, now + 60)
 
     def test_goes_on_stale_for_as_long_as_the_policy_says(self) -> None:
         now = NOON.timestamp()
@@ -203,7 +203,7 @@ class TestTheLifeOfAnAnswer:
         st.floats(0, 10**6),
     )
     def test_is_only_ever_shortened_by_jitter(self, ttl: Any, jitter: float, chance: float, stale: float) -> None:
-        plain = life(Policy("p", ttl=ttl, stale_while_revalidate=stale), NOON, chance)
+        plain = life(Policy("p", ttl=ttl, jitter=0, stale_while_revalidate=stale), NOON, chance)
         cut = life(Policy("p", ttl=ttl, jitter=jitter, stale_while_revalidate=stale), NOON, chance)
 
         assert NOON.timestamp() <= cut.fresh_until <= plain.fresh_until

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 import redis
 
+from aicache.core.operations import Capture
 from aicache.core.policy import Policy
-from aicache.core.records import Answer, Ask, Entry
+from aicache.core.records import NO_STAMPS, Answer, Ask, Entry, Stamps
 from aicache.store import Address, Store
+from aicache.store.keys import Keys
+from aicache.store.scripts import Plan
 from aicache.testing.memory import MemoryStore
 
 URL = os.environ["AICACHE_TEST_REDIS"]
@@ -21,11 +24,30 @@ def an_ask(**changes: Any) -> Ask:
     return Ask(**{"key": "k" * 64, "lineage": "l" * 64, "tenant": "t" * 32, "policy": POLICY, **changes})
 
 
-def an_entry(ask: Ask, body: bytes = b"{}", life: float = 60.0, now: float | None = None) -> Entry:
+def an_entry(
+    ask: Ask, body: bytes = b"{}", life: float = 60.0, now: float | None = None, stamps: Stamps = NO_STAMPS
+) -> Entry:
     import time
 
     now = time.time() if now is None else now
-    return Entry(ask.key, ask.tenant, Answer(body), now, now + life, now + life)
+    return Entry(ask.key, ask.tenant, Answer(body), now, now + life, now + life, stamps)
+
+
+def taken(store: Store | MemoryStore, ask: Ask) -> Stamps:
+    """How the tags stand now: those of an answer that is to be found again."""
+    stamps: Stamps = store.perform(Capture(ask))
+    return stamps
+
+
+def keys_of(store: Store) -> Keys:
+    """As the server that answers now makes them."""
+
+    def plan(keys: Keys, _: bool) -> Plan:
+        return keys
+        yield
+
+    keys: Keys = store.connections.run(plan)
+    return keys
 
 
 @pytest.fixture

@@ -11,21 +11,23 @@ from typing import Any
 import pytest
 
 from aicache.core.operations import Finish, Held, Lead, Led, Look, News, Unavailable, Wait
-from aicache.core.records import Ask, Failure
-from tests.store.conftest import an_ask, an_entry
+from aicache.core.records import NO_STAMPS, Ask, Failure
+from tests.store.conftest import an_ask, an_entry, taken
 
 OVERLOADED = Failure("status", 529, (("retry-after", "1"),), b"{}")
 
 
 def led(store: Any, ask: Ask) -> str:
-    turn = store.perform(Lead(ask, since=0))
+    turn = store.perform(Lead(ask, NO_STAMPS, since=0))
     assert isinstance(turn, Led)
     return turn.token
 
 
 def keep(store: Any, ask: Ask, body: bytes = b"{}", **changes: Any) -> None:
-    token = led(store, ask)
-    assert store.perform(Finish(ask, token, entry=an_entry(ask, body, **changes), keep=True, share=True))
+    stamps = taken(store, ask)
+    token = store.perform(Lead(ask, stamps, since=0)).token
+    entry = an_entry(ask, body, stamps=stamps, **changes)
+    assert store.perform(Finish(ask, stamps, token, entry=entry, keep=True, share=True))
 
 
 def test_nothing_is_found_before_anything_was_kept(any_store: Any) -> None:
@@ -35,12 +37,13 @@ def test_nothing_is_found_before_anything_was_kept(any_store: Any) -> None:
 
 def test_what_was_kept_is_found_whole(any_store: Any) -> None:
     ask = an_ask()
-    token = led(any_store, ask)
-    entry = an_entry(ask, b"body" * 1000)
-    any_store.perform(Finish(ask, token, entry=entry, keep=True, share=True))
+    stamps = taken(any_store, ask)
+    token = any_store.perform(Lead(ask, stamps, since=0)).token
+    entry = an_entry(ask, b"body" * 1000, stamps=stamps)
+    any_store.perform(Finish(ask, stamps, token, entry=entry, keep=True, share=True))
 
     assert any_store.perform(Look(ask)).entry == entry
-    assert any_store.perform(Lead(ask, since=0)) == entry
+    assert any_store.perform(Lead(ask, stamps, since=0)) == entry
 
 
 @pytest.mark.parametrize(
@@ -53,7 +56,7 @@ def test_nobody_elses_entry_is_found(any_store: Any, other: Ask) -> None:
 
 def test_what_is_not_to_be_kept_is_not(any_store: Any) -> None:
     ask = an_ask()
-    any_store.perform(Finish(ask, led(any_store, ask), entry=an_entry(ask), keep=False, share=True))
+    any_store.perform(Finish(ask, NO_STAMPS, led(any_store, ask), entry=an_entry(ask), keep=False, share=True))
     assert any_store.perform(Look(ask)).entry is None
 
 
@@ -73,7 +76,7 @@ def test_the_same_question_under_another_key_is_no_known_reason(any_store: Any) 
 def test_there_is_one_leader(any_store: Any) -> None:
     ask = an_ask()
     token = led(any_store, ask)
-    turn = any_store.perform(Lead(ask, since=0))
+    turn = any_store.perform(Lead(ask, NO_STAMPS, since=0))
 
     assert isinstance(turn, Held)
     assert turn.token == token
@@ -81,57 +84,57 @@ def test_there_is_one_leader(any_store: Any) -> None:
 
 def test_an_abandoned_lead_is_free_at_once(any_store: Any) -> None:
     ask = an_ask()
-    assert any_store.perform(Finish(ask, led(any_store, ask)))
+    assert any_store.perform(Finish(ask, NO_STAMPS, led(any_store, ask)))
     led(any_store, ask)
 
 
 def test_who_refreshes_leads_though_an_entry_stands(any_store: Any) -> None:
     ask = an_ask()
     keep(any_store, ask)
-    assert isinstance(any_store.perform(Lead(ask, since=0, refresh=True)), Led)
+    assert isinstance(any_store.perform(Lead(ask, NO_STAMPS, since=0, refresh=True)), Led)
 
 
 def test_a_leader_that_is_not_the_leader_changes_nothing(any_store: Any) -> None:
     ask = an_ask()
     late = led(any_store, ask)
-    any_store.perform(Finish(ask, late))
+    any_store.perform(Finish(ask, NO_STAMPS, late))
     token = led(any_store, ask)
 
-    assert not any_store.perform(Finish(ask, late, entry=an_entry(ask, b"late"), keep=True, share=True))
+    assert not any_store.perform(Finish(ask, NO_STAMPS, late, entry=an_entry(ask, b"late"), keep=True, share=True))
     assert any_store.perform(Look(ask)).entry is None
-    assert any_store.perform(Lead(ask, since=0)).token == token
+    assert any_store.perform(Lead(ask, NO_STAMPS, since=0)).token == token
 
 
 def test_a_failure_is_told_to_who_began_before_it_and_to_nobody_after(any_store: Any) -> None:
     ask = an_ask()
-    any_store.perform(Finish(ask, led(any_store, ask), failure=OVERLOADED))
+    any_store.perform(Finish(ask, NO_STAMPS, led(any_store, ask), failure=OVERLOADED))
 
-    assert any_store.perform(Lead(ask, since=1.0)) == OVERLOADED
-    assert isinstance(any_store.perform(Lead(ask, since=0)), Led)
+    assert any_store.perform(Lead(ask, NO_STAMPS, since=1.0)) == OVERLOADED
+    assert isinstance(any_store.perform(Lead(ask, NO_STAMPS, since=0)), Led)
 
 
 def test_a_retry_takes_the_failure_of_a_retry_as_late_as_itself(any_store: Any) -> None:
     second = an_ask(attempt=2)
-    any_store.perform(Finish(second, led(any_store, second), failure=OVERLOADED))
+    any_store.perform(Finish(second, NO_STAMPS, led(any_store, second), failure=OVERLOADED))
 
-    assert any_store.perform(Lead(an_ask(attempt=1), since=0)) == OVERLOADED
-    assert any_store.perform(Lead(an_ask(attempt=2), since=0)) == OVERLOADED
-    assert isinstance(any_store.perform(Lead(an_ask(attempt=3), since=0)), Led)
+    assert any_store.perform(Lead(an_ask(attempt=1), NO_STAMPS, since=0)) == OVERLOADED
+    assert any_store.perform(Lead(an_ask(attempt=2), NO_STAMPS, since=0)) == OVERLOADED
+    assert isinstance(any_store.perform(Lead(an_ask(attempt=3), NO_STAMPS, since=0)), Led)
 
 
 def test_the_failure_of_a_credential_is_not_remembered_for_another(any_store: Any) -> None:
     poor, rich = an_ask(credential="poor"), an_ask(credential="rich")
     failure = Failure("status", 429, credential="poor")
-    any_store.perform(Finish(poor, led(any_store, poor), failure=failure))
+    any_store.perform(Finish(poor, NO_STAMPS, led(any_store, poor), failure=failure))
 
-    assert any_store.perform(Lead(poor, since=1.0)) == failure
-    assert isinstance(any_store.perform(Lead(rich, since=1.0)), Led)
+    assert any_store.perform(Lead(poor, NO_STAMPS, since=1.0)) == failure
+    assert isinstance(any_store.perform(Lead(rich, NO_STAMPS, since=1.0)), Led)
 
 
 def test_a_timeout_is_not_remembered(any_store: Any) -> None:
     ask = an_ask()
-    any_store.perform(Finish(ask, led(any_store, ask), failure=Failure("timeout", timeout=1.0)))
-    assert isinstance(any_store.perform(Lead(ask, since=5.0)), Led)
+    any_store.perform(Finish(ask, NO_STAMPS, led(any_store, ask), failure=Failure("timeout", timeout=1.0)))
+    assert isinstance(any_store.perform(Lead(ask, NO_STAMPS, since=5.0)), Led)
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
@@ -148,7 +151,7 @@ def test_a_timeout_is_not_remembered(any_store: Any) -> None:
 def test_a_waiter_hears_how_it_ended_at_once(any_store: Any, colour: str, finish: dict[str, Any], heard: Any) -> None:
     ask = an_ask()
     token = led(any_store, ask)
-    held = any_store.perform(Lead(ask, since=0))
+    held = any_store.perform(Lead(ask, NO_STAMPS, since=0))
     if "entry" in finish:
         finish = {**finish, "entry": an_entry(ask, finish["entry"])}
     news: list[Any] = []
@@ -160,7 +163,7 @@ def test_a_waiter_hears_how_it_ended_at_once(any_store: Any, colour: str, finish
     waiter = threading.Thread(target=wait)
     waiter.start()
     began = time.monotonic()
-    any_store.perform(Finish(ask, token, **finish))
+    any_store.perform(Finish(ask, NO_STAMPS, token, **finish))
     waiter.join(10)
 
     assert time.monotonic() - began < 5
@@ -171,7 +174,7 @@ def test_a_waiter_hears_how_it_ended_at_once(any_store: Any, colour: str, finish
 def test_a_waiter_that_hears_nothing_looks_again(any_store: Any) -> None:
     ask = an_ask()
     led(any_store, ask)
-    held = any_store.perform(Lead(ask, since=0))
+    held = any_store.perform(Lead(ask, NO_STAMPS, since=0))
     assert any_store.perform(Wait(ask, held.token, 0.05)) is News.LOOK_AGAIN
 
 
@@ -187,7 +190,7 @@ def test_the_switch_is_seen_at_the_next_look(any_store: Any) -> None:
 def test_who_waits_at_a_store_that_is_closed_is_told_so(any_store: Any, colour: str) -> None:
     ask = an_ask()
     led(any_store, ask)
-    held = any_store.perform(Lead(ask, since=0))
+    held = any_store.perform(Lead(ask, NO_STAMPS, since=0))
     outcome: list[Any] = []
 
     def wait() -> None:
@@ -215,9 +218,9 @@ def test_a_task_that_is_cancelled_while_it_leads_leaves_no_lease_behind(any_stor
     ask = an_ask()
 
     async def main() -> None:
-        await any_store.aperform(Lead(an_ask(key="j" * 64), since=0))  # the connection stands
+        await any_store.aperform(Lead(an_ask(key="j" * 64), NO_STAMPS, since=0))  # the connection stands
         for turns in range(12):
-            asked = asyncio.create_task(any_store.aperform(Lead(ask, since=0)))
+            asked = asyncio.create_task(any_store.aperform(Lead(ask, NO_STAMPS, since=0)))
             for _ in range(turns):
                 await asyncio.sleep(0)
             if asked.done():
@@ -225,10 +228,10 @@ def test_a_task_that_is_cancelled_while_it_leads_leaves_no_lease_behind(any_stor
             asked.cancel()
             await asyncio.gather(asked, return_exceptions=True)
             deadline = time.monotonic() + 2
-            while not isinstance(turn := await any_store.aperform(Lead(ask, since=0)), Led):
+            while not isinstance(turn := await any_store.aperform(Lead(ask, NO_STAMPS, since=0)), Led):
                 assert time.monotonic() < deadline, f"a lease of nobody's, cancelled after {turns} turns of the loop"
                 await asyncio.sleep(0.01)
-            await any_store.aperform(Finish(ask, turn.token))
+            await any_store.aperform(Finish(ask, NO_STAMPS, turn.token))
 
     asyncio.run(main())
 
@@ -238,14 +241,14 @@ def test_a_large_answer_is_kept_whole_and_its_waiter_finds_it(any_store: Any, co
     ask = an_ask()
     token = led(any_store, ask)
     entry = an_entry(ask, os.urandom(5_000_000))
-    finish = Finish(ask, token, entry=entry, keep=True, share=True)
+    finish = Finish(ask, NO_STAMPS, token, entry=entry, keep=True, share=True)
     assert any_store.perform(finish) if colour == "sync" else asyncio.run(any_store.aperform(finish))
-    assert any_store.perform(Lead(ask, since=0)) == entry
+    assert any_store.perform(Lead(ask, NO_STAMPS, since=0)) == entry
 
 
 def test_a_trouble_of_the_leaders_own_lets_all_waiters_go_by_themselves(any_store: Any) -> None:
     ask = an_ask()
     token = led(any_store, ask)
-    held = any_store.perform(Lead(ask, since=0))
-    any_store.perform(Finish(ask, token, alone=True))
+    held = any_store.perform(Lead(ask, NO_STAMPS, since=0))
+    any_store.perform(Finish(ask, NO_STAMPS, token, alone=True))
     assert any_store.perform(Wait(ask, held.token, 5)) is News.NOT_SHARED

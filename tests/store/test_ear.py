@@ -16,10 +16,11 @@ import redis
 from redis.exceptions import NoPermissionError
 
 from aicache.core.operations import Finish, Held, Lead, Led, Look, News, Unavailable, Wait
+from aicache.core.records import NO_STAMPS
 from aicache.store import Address, Store, ear
 from aicache.store.ear import Ear
 from aicache.testing.valkey import Valkey
-from tests.store.conftest import URL, an_ask, an_entry
+from tests.store.conftest import URL, an_ask, an_entry, taken
 
 TOKENS = [f"{number:032x}" for number in range(10_000)]
 
@@ -253,16 +254,16 @@ def test_users_without_a_right_to_channels_share_answers_all_the_same(
         return await other.aperform(operation) if colour == "async" else other.perform(operation)
 
     async def main() -> None:
-        led = one.perform(Lead(ask, since=0))
-        held = await perform(Lead(ask, since=0))
+        led = one.perform(Lead(ask, NO_STAMPS, since=0))
+        held = await perform(Lead(ask, NO_STAMPS, since=0))
         assert isinstance(led, Led)
         assert isinstance(held, Held)
         began = time.monotonic()
         assert await perform(Wait(ask, held.token, held.seconds)) is News.LOOK_AGAIN
         assert 0.1 < time.monotonic() - began < 2
         entry = an_entry(ask)
-        assert one.perform(Finish(ask, led.token, entry=entry, keep=True, share=True))
-        assert await perform(Lead(ask, since=0)) == entry
+        assert one.perform(Finish(ask, NO_STAMPS, led.token, entry=entry, keep=True, share=True))
+        assert await perform(Lead(ask, NO_STAMPS, since=0)) == entry
 
     asyncio.run(main())
     one.close()
@@ -277,11 +278,13 @@ def test_an_answer_is_kept_though_its_leader_may_not_publish(unheard: str) -> No
         mute = Store(Address((f"redis://app:pw@127.0.0.1:{server.port}/0",)), "site")
         hearing = Store(Address((server.url,)), "site")
         ask = an_ask()
-        led = mute.perform(Lead(ask, since=0))
-        assert isinstance(hearing.perform(Lead(ask, since=0)), Held)
+        stamps = taken(mute, ask)
+        led = mute.perform(Lead(ask, stamps, since=0))
+        assert isinstance(hearing.perform(Lead(ask, stamps, since=0)), Held)
         assert hearing.ear.listening
 
-        assert mute.perform(Finish(ask, led.token, entry=an_entry(ask), keep=True, share=True))
+        kept = an_entry(ask, stamps=stamps)
+        assert mute.perform(Finish(ask, stamps, led.token, entry=kept, keep=True, share=True))
         assert hearing.perform(Look(ask)).entry is not None
         mute.close()
         hearing.close()
@@ -290,7 +293,7 @@ def test_an_answer_is_kept_though_its_leader_may_not_publish(unheard: str) -> No
 def test_an_async_waiter_needs_no_thread_of_its_loops_executor(store: Store, site: str) -> None:
     other = Store(Address((URL,)), site)
     ask = an_ask()
-    led = other.perform(Lead(ask, since=0))
+    led = other.perform(Lead(ask, NO_STAMPS, since=0))
     free = threading.Event()
 
     async def main() -> float:
@@ -298,7 +301,7 @@ def test_an_async_waiter_needs_no_thread_of_its_loops_executor(store: Store, sit
         loop.set_default_executor(ThreadPoolExecutor(1))
         loop.run_in_executor(None, free.wait, 10)
         began = time.monotonic()
-        held = await store.aperform(Lead(ask, since=0))
+        held = await store.aperform(Lead(ask, NO_STAMPS, since=0))
         took = time.monotonic() - began
         assert isinstance(held, Held)
         assert store.ear.listening
@@ -306,5 +309,5 @@ def test_an_async_waiter_needs_no_thread_of_its_loops_executor(store: Store, sit
         return took
 
     assert asyncio.run(main()) < 5
-    other.perform(Finish(ask, led.token))
+    other.perform(Finish(ask, NO_STAMPS, led.token))
     other.close()

@@ -13,9 +13,10 @@ import pytest
 import redis
 
 from aicache.core.operations import Finish, Lead, Led
+from aicache.core.records import NO_STAMPS
 from aicache.store import Store, leases
 from aicache.store.leases import BATCH, Lease, Leases
-from tests.store.conftest import an_ask
+from tests.store.conftest import an_ask, keys_of
 
 
 @pytest.fixture(autouse=True)
@@ -126,9 +127,9 @@ def test_thousands_of_leases_are_renewed_in_a_few_round_trips(
     asks = [an_ask(key=f"{number:064x}") for number in range(3 * BATCH)]
     held: list[Lease] = []
     for ask in asks:
-        led = store.perform(Lead(ask, since=0))
+        led = store.perform(Lead(ask, NO_STAMPS, since=0))
         assert isinstance(led, Led)
-        held.append((store.keys.lease(ask), led.token))
+        held.append((keys_of(store).lease(ask, NO_STAMPS), led.token))
     counted = Mock(wraps=store.connections.pipeline)
     monkeypatch.setattr(store.connections, "pipeline", counted)
 
@@ -143,14 +144,14 @@ def test_thousands_of_leases_are_renewed_in_a_few_round_trips(
 
 def test_a_server_that_forgot_the_script_renews_all_the_same(store: Store, server: redis.Redis) -> None:
     ask = an_ask()
-    led = store.perform(Lead(ask, since=0))
-    key = store.keys.lease(ask)
+    led = store.perform(Lead(ask, NO_STAMPS, since=0))
+    key = keys_of(store).lease(ask, NO_STAMPS)
     server.script_flush()
     server.pexpire(key, 1000)
 
     assert store._renew([(key, led.token), (key, "another")]) == [True, False]
     assert server.pttl(key) > 4000
-    store.perform(Finish(ask, led.token))
+    store.perform(Finish(ask, NO_STAMPS, led.token))
 
 
 def test_a_thread_that_is_interrupted_while_it_leads_leaves_no_lease_behind(
@@ -165,5 +166,5 @@ def test_a_thread_that_is_interrupted_while_it_leads_leaves_no_lease_behind(
 
     monkeypatch.setattr(store.connections, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        store.perform(Lead(ask, since=0))
-    assert isinstance(store.perform(Lead(ask, since=0)), Led)
+        store.perform(Lead(ask, NO_STAMPS, since=0))
+    assert isinstance(store.perform(Lead(ask, NO_STAMPS, since=0)), Led)

@@ -19,19 +19,24 @@ from asgiref.sync import async_to_sync
 
 from aicache.core.operations import Unavailable
 from aicache.store import Address
-from aicache.store.connections import Connections
+from aicache.store.connections import Connections, Make
 from aicache.store.scripts import Plan
 from aicache.testing.valkey import Valkey
 from tests.store.conftest import URL
 
+SITE = "site"
 
-def one(*command: Any) -> Plan:
-    return (yield command)
+
+def one(*command: Any) -> Make:
+    def plan(*_: Any) -> Plan:
+        return (yield command)
+
+    return plan
 
 
 @pytest.fixture
 def connections() -> Iterator[Connections]:
-    connections = Connections(Address((URL,)))
+    connections = Connections(Address((URL,)), SITE)
     yield connections
     connections.close()
 
@@ -67,14 +72,14 @@ def talking(said: bytes) -> Iterator[str]:
 @pytest.mark.parametrize("said", [b":abc\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"?\r\n", b"*1\r\n+OK\r\n"])
 @pytest.mark.parametrize("colour", ["sync", "async"])
 def test_a_server_that_talks_nonsense_is_unavailable(said: bytes, colour: str) -> None:
-    def plan() -> Plan:
+    def plan(*_: Any) -> Plan:
         first, second = yield ("MGET", "a", "b")
         return first, second
 
     with talking(said) as url:
-        connections = Connections(Address((url,)))
+        connections = Connections(Address((url,)), SITE)
         with pytest.raises(Unavailable):
-            connections.run(plan()) if colour == "sync" else asyncio.run(connections.arun(plan()))
+            connections.run(plan) if colour == "sync" else asyncio.run(connections.arun(plan))
         assert connections.breaker.down
         connections.close()
 
@@ -82,7 +87,7 @@ def test_a_server_that_talks_nonsense_is_unavailable(said: bytes, colour: str) -
 @pytest.mark.parametrize("options", [{"no_such_option": 1}, {"ssl_cert_reqs": "none"}])
 @pytest.mark.parametrize("colour", ["sync", "async"])
 def test_an_option_that_no_connection_takes_hangs_nobody(options: dict[str, Any], colour: str) -> None:
-    connections = Connections(Address((URL,), {"CONNECTION_POOL_KWARGS": options}))
+    connections = Connections(Address((URL,), {"CONNECTION_POOL_KWARGS": options}), SITE)
     with pytest.raises(Unavailable):
         connections.run(one("PING")) if colour == "sync" else asyncio.run(connections.arun(one("PING")))
     connections.close()
@@ -90,7 +95,7 @@ def test_an_option_that_no_connection_takes_hangs_nobody(options: dict[str, Any]
 
 def test_a_cluster_that_is_down_hangs_nobody() -> None:
     cluster = {"REDIS_CLIENT_CLASS": "redis.cluster.RedisCluster"}
-    connections = Connections(Address(("redis://127.0.0.1:1/0",), cluster))
+    connections = Connections(Address(("redis://127.0.0.1:1/0",), cluster), SITE)
     with pytest.raises(Unavailable):
         asyncio.run(asyncio.wait_for(connections.arun(one("PING")), 5))
     connections.close()
@@ -98,7 +103,7 @@ def test_a_cluster_that_is_down_hangs_nobody() -> None:
 
 def test_a_loop_that_ends_while_somebody_waits_ends() -> None:
     with Valkey() as server:
-        connections = Connections(Address((server.url,)))
+        connections = Connections(Address((server.url,)), SITE)
         with redis.Redis(port=server.port) as client:
             pid = int(client.info("server")["process_id"])
 
@@ -216,7 +221,7 @@ def test_a_password_never_goes_out_in_the_clear_where_tls_was_asked_for(options:
         thread = threading.Thread(target=listen)
         thread.start()
         port = listener.getsockname()[1]
-        connections = Connections(Address((f"rediss://user:secret@127.0.0.1:{port}/0",), options))
+        connections = Connections(Address((f"rediss://user:secret@127.0.0.1:{port}/0",), options), SITE)
         with pytest.raises(Unavailable):
             connections.run(one("PING")) if colour == "sync" else asyncio.run(connections.arun(one("PING")))
         connections.close()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from aicache.core.operations import Finish
 from aicache.core.policy import Policy
-from aicache.core.records import Answer, Ask, Entry, Failure, Lineage
+from aicache.core.records import NO_STAMPS, Answer, Ask, Entry, Failure, Lineage
 from aicache.store import news
 from aicache.store.payload import (
     Unreadable,
@@ -102,9 +102,16 @@ def test_another_format_is_unreadable() -> None:
         unpack_entry(bytes([packed[0] + 1]) + packed[1:], ASK)
 
 
+HEAD = 22
+
+
+def framed(codec: int, length: int) -> bytes:
+    return struct.pack(">BBI16s", 2, codec, length, bytes(16))
+
+
 def test_a_body_that_inflates_beyond_what_it_says_is_not_inflated() -> None:
     header = json.dumps({"key": ASK.key, "tenant": ASK.tenant, "size": 10}).encode()
-    bomb = struct.pack(">BBI", 1, 1, len(header)) + header + zlib.compress(b"0" * 50_000_000)
+    bomb = framed(1, len(header)) + header + zlib.compress(b"0" * 50_000_000)
     with pytest.raises(Unreadable):
         unpack_entry(bomb, ASK)
 
@@ -114,15 +121,15 @@ def test_a_header_of_another_shape_is_unreadable(header: object) -> None:
     text = json.dumps(header).encode()
     for unpack in (lambda data: unpack_entry(data, ASK), unpack_failure, unpack_lineage):
         with pytest.raises(Unreadable):
-            unpack(struct.pack(">BBI", 1, 0, len(text)) + text + b"{}")
+            unpack(framed(0, len(text)) + text + b"{}")
 
 
 def damaged(packed: bytes, **changes: object) -> bytes:
     """With other values in its header, and a valid frame."""
     _, codec, length = struct.unpack_from(">BBI", packed)
-    header = {**json.loads(packed[6 : 6 + length]), **changes}
+    header = {**json.loads(packed[HEAD : HEAD + length]), **changes}
     text = json.dumps(header).encode()
-    return struct.pack(">BBI", 1, codec, len(text)) + text + packed[6 + length :]
+    return framed(codec, len(text)) + text + packed[HEAD + length :]
 
 
 NO_TEXT: tuple[Any, ...] = (17, True, None, [], {"a": "b"})
@@ -195,11 +202,11 @@ def test_a_size_below_nothing_does_not_inflate_without_bound() -> None:
 def test_a_header_that_is_nested_without_end_is_unreadable() -> None:
     text = b"[" * 200_000
     with pytest.raises(Unreadable):
-        read_entry(struct.pack(">BBI", 1, 0, len(text)) + text)
+        read_entry(framed(0, len(text)) + text)
 
 
 def ending(body: bytes, **changes: Any) -> Finish:
-    return Finish(ASK, "token", entry=entry(body), **changes)
+    return Finish(ASK, NO_STAMPS, "token", entry=entry(body), **changes)
 
 
 LARGE = os.urandom(news.MOST_TOLD + 1)
@@ -211,8 +218,8 @@ LARGE = os.urandom(news.MOST_TOLD + 1)
         (ending(b"{}"), news.NOT_SHARED),
         (ending(LARGE), news.NOT_SHARED),
         (ending(LARGE, share=True), news.NOT_SHARED),
-        (Finish(ASK, "token"), news.LOOK_AGAIN),
-        (Finish(ASK, "token", alone=True), news.NOT_SHARED),
+        (Finish(ASK, NO_STAMPS, "token"), news.LOOK_AGAIN),
+        (Finish(ASK, NO_STAMPS, "token", alone=True), news.NOT_SHARED),
     ],
     ids=["private", "large and private", "large", "abandoned", "alone"],
 )

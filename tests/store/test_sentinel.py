@@ -16,7 +16,7 @@ import aicache
 from aicache.testing import ClaudeServer
 from aicache.testing.valkey import Valkey, free_port
 from tests.claude.conftest import Asker
-from tests.claude.together import together
+from tests.claude.together import held, together
 
 
 @pytest.fixture
@@ -58,9 +58,9 @@ def test_the_primary_is_found_and_used(colour: str, sentinel: int, claude: Claud
         },
     }
     asker = Asker(colour, claude.url)
-    claude.latency = 0.3
     with override_settings(CACHES={"default": alias}), aicache.scope(tenant="acme") as calls:
-        together(asker, 5)
+        with held(claude, (1, 4)):
+            together(asker, 5)
         asker.create()
 
     assert sorted(call.status for call in calls) == ["coalesced"] * 4 + ["hit", "miss"]

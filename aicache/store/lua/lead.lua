@@ -1,10 +1,11 @@
 -- Become the leader, unless an answer has come, somebody leads, or the call has just failed.
 -- KEYS: lease, entry, failed
--- ARGV: token, lease in ms, ear of the caller's process ('' = none), take an entry (1/0),
+-- ARGV: token, lease in ms, ear of the caller's process ('' = none), take an entry with this mark ('' = none),
 --       attempt, microseconds since the caller began (-1 = for ever), credential
-if ARGV[4] == '1' then
+if ARGV[4] ~= '' then
   local entry = redis.call('GET', KEYS[2])
-  if entry then
+  -- An entry made under other stamps is dead: payload.py writes the mark at the seventh byte.
+  if entry and string.sub(entry, 7, 22) == ARGV[4] then
     return {'entry', entry}
   end
 end

@@ -8,19 +8,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aicache.calls import Calls, info
     from aicache.claude import wrap
-    from aicache.context import GLOBAL, scope
+    from aicache.context import scope
     from aicache.core.records import CallInfo
+    from aicache.freshness.registry import register
+    from aicache.invalidation import invalidate
     from aicache.memo import remember
+    from aicache.tenants import GLOBAL
 
 __version__ = "0.1.0"
 
-__all__ = ["GLOBAL", "CallInfo", "Calls", "info", "remember", "scope", "wrap"]
+__all__ = ["GLOBAL", "CallInfo", "Calls", "info", "invalidate", "register", "remember", "scope", "wrap"]
 
 _HOMES = {
-    "GLOBAL": "aicache.context",
+    "GLOBAL": "aicache.tenants",
     "CallInfo": "aicache.core.records",
     "Calls": "aicache.calls",
     "info": "aicache.calls",
+    "invalidate": "aicache.invalidation",
+    "register": "aicache.freshness.registry",
     "remember": "aicache.memo",
     "scope": "aicache.context",
     "wrap": "aicache.claude",

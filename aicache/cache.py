@@ -10,22 +10,31 @@ import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from django.core.signals import setting_changed
 from django.utils import timezone
 
 from aicache.conf import Settings, cache_configuration, get_settings
 from aicache.core.flow import Serving, alone
-from aicache.core.operations import Call, Elapsed, Flow, Moment, News, Now, Spawn, Wait
+from aicache.core.operations import Call, Count, Elapsed, Flow, Moment, News, Now, Spawn, Unavailable, Wait
 from aicache.core.policy import life
 from aicache.core.records import Ask, Called, Served
-from aicache.store import Address, Store, digest
+from aicache.core.tags import digest
+from aicache.database import BUDGET, apart
+from aicache.freshness.generations import generations
+from aicache.freshness.recovery import recover
+from aicache.store import Address, Store
+from aicache.store.line import ended
 
 logger = logging.getLogger("aicache")
+
+# Of our own: the state of the module's is the site's to seed, and children would share it after a fork.
+_dice: Final = random.SystemRandom()
 
 # The questions that are led by a call further up: whoever waits for their answer in here waits for itself.
 _led: ContextVar[frozenset[tuple[str, str]]] = ContextVar("aicache_led", default=frozenset())
@@ -56,6 +65,8 @@ class Cache:
                     return self._start(operation.flow, call)
                 case Now() | Elapsed():
                     return _clock(operation, began)
+                case Count():
+                    return _counted(apart(generations, operation.tags))
             return self.store.perform(operation)
 
         served: Served = _drive(flow, perform)
@@ -81,6 +92,10 @@ class Cache:
                     return True
                 case Now() | Elapsed():
                     return _clock(operation, began)
+                case Count():
+                    counting = apart(generations, operation.tags)
+                    await ended(counting, BUDGET)
+                    return _counted(counting, budget=0)
             return await self.store.aperform(operation)
 
         served: Served = await _adrive(flow, perform)
@@ -160,13 +175,33 @@ def _loop_runs() -> bool:
     return True
 
 
+def _counted(counting: Future[tuple[int, ...]], budget: float = BUDGET) -> tuple[int, ...]:
+    """Raises Unavailable."""
+    global _database_failed
+    try:
+        counted = counting.result(budget)
+    except Exception as error:
+        counting.cancel()
+        if not _database_failed:
+            logger.warning("the database cannot say what is fresh: strict calls go to upstream", exc_info=error)
+        _database_failed = True
+        raise Unavailable("database") from error
+    if _database_failed:
+        logger.warning("the database says again what is fresh")
+    _database_failed = False
+    return counted
+
+
+_database_failed = False
+
+
 def _clock(operation: Now | Elapsed, began: float) -> Moment | float:
     if isinstance(operation, Elapsed):
         return time.monotonic() - began
     zone = timezone.get_current_timezone()
     now = datetime.now(zone)
     if operation.kept_at is None:
-        return Moment(now.timestamp(), life(operation.policy, now, random.random()))
+        return Moment(now.timestamp(), life(operation.policy, now, _dice.random()))
     # By a clock that was wrong it may be kept at any time; no calendar takes them all.
     kept = datetime.fromtimestamp(min(max(operation.kept_at, 0.0), now.timestamp()), zone)
     return Moment(now.timestamp(), life(operation.policy, kept, chance=0))
@@ -186,7 +221,9 @@ def get_cache() -> Cache:
         with _making:
             if _made is None:
                 settings = get_settings()
-                _made = Cache(Store(Address.of_alias(cache_configuration(settings)), site(settings)))
+                store = Store(Address.of_alias(cache_configuration(settings)), site(settings))
+                store.connections.recovering.append(recover)
+                _made = Cache(store)
     return _made
 
 

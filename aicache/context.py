@@ -8,49 +8,62 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from types import TracebackType
-from typing import Any, Final, ParamSpec, TypeVar
-from uuid import UUID
+from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
 from asgiref.sync import iscoroutinefunction
+from django.db import DatabaseError, InterfaceError
 
 from aicache.calls import Calls
 from aicache.conf import get_settings
-from aicache.core.records import CallInfo
+from aicache.core.operations import Unavailable
+from aicache.core.records import CallInfo, Status
+from aicache.core.tags import Tag, hanging, members
 from aicache.errors import ArgumentError, TenantMismatch, WrongKind
-from aicache.store.keys import digest
+from aicache.freshness.family import spelled
+from aicache.freshness.loads import Loads
+from aicache.freshness.options import MOST_TAGS, listed, names
+from aicache.freshness.outbox import uncommitted
+from aicache.freshness.registry import is_label, source_of
+from aicache.freshness.source import Source, Sources
+from aicache.tenants import ONLY, Tenant, encodable, normalised, tenant_digest
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-MOST_TAGS: Final = 64
-LONGEST_TAG: Final = 200  # bytes of UTF-8
+A_LIST: Final = "accepted: a list, such as {}=['one', 'another']"
+
+TROUBLE: Final = (Unavailable, DatabaseError, InterfaceError)
+"""What keeps a source from being read: the cache is passed by, and the caller has no error of it."""
 
 
-class Everybody(Enum):
-    GLOBAL = "everybody"
-
-    def __repr__(self) -> str:
-        return "aicache.GLOBAL"
+NO_SOURCES: Final = Sources(())
+NO_VERSIONS: Final[tuple[tuple[str, str], ...]] = ()
 
 
-GLOBAL: Final = Everybody.GLOBAL
-"""The tenant whose answers are everybody's."""
+class Reading(NamedTuple):
+    """What a call is made from, as it is then. ``status``: where it therefore passes the cache by."""
 
-Tenant = str | Everybody
+    names: frozenset[str]
+    versions: tuple[tuple[str, str], ...] = NO_VERSIONS
+    tags: tuple[Tag, ...] = ()
+    status: Status | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
     """What the open scopes add up to. ``calls`` are the collectors of all of them.
 
+    ``told``: the tags that the sources gave as the scope was opened.
     ``nobody``: the site's callable has been asked, and said that there is no tenant.
     """
 
     tenant: Tenant | None = None
     locale: str = ""
     tags: frozenset[str] = frozenset()
+    told: frozenset[str] = frozenset()
+    sources: Sources = NO_SOURCES
     policy: str | None = None
     vary: tuple[str, ...] = ()
     bypass: bool = False
@@ -60,6 +73,48 @@ class Frame:
     calls: tuple[Calls, ...] = ()
     around: Frame | None = field(default=None, repr=False)
     opened_by: scope | None = field(default=None, repr=False)
+
+    @property
+    def named(self) -> frozenset[str]:
+        """The tags of a call that passes the cache by: those that were given, and those of its sources."""
+        return self.tags | self.told
+
+    def read(self, tenant: Tenant) -> Reading:
+        """Raises TenantMismatch where a source is another tenant's, and ArgumentError where it says odd things."""
+        names, versions = self.tags, NO_VERSIONS
+        if self.sources:
+            if (unsaved := self.sources.unsaved()) is not None:
+                return Reading(self.named, status="bypass", reason=f"unsaved:{unsaved}")
+            loads = Loads()
+            try:
+                self.sources.refuse_others(tenant, loads)
+                names, versions = names | self.sources.names(), self.sources.versions(loads)
+            except TROUBLE:
+                return Reading(self.named, status="degraded", reason="database")
+        every_row = {members(name) for name in self.tags if is_label(name)}
+        tags = hanging(names | every_row, tenant_digest(tenant))
+        if tags and (dying := uncommitted(tags)) is not None:
+            return Reading(names, versions, tags, status="bypass", reason=f"uncommitted:{dying.shown}")
+        return Reading(names, versions, tags)
+
+    def opened(self) -> Frame:
+        """With what the sources say now. Raises ArgumentError, also where that is too much, and TenantMismatch.
+
+        What cannot be read now is looked at when a call is made.
+        """
+        frame = self
+        if self.sources and self.sources.unsaved() is None:
+            try:
+                frame = replace(self, told=self.sources.names())
+                if self.tenant is not None:
+                    self.sources.refuse_others(self.tenant, Loads())
+            except TROUBLE:
+                pass
+        if len(frame.named) > MOST_TAGS:
+            raise ArgumentError(
+                f"tags add up to {len(frame.named)}; accepted: at most {MOST_TAGS} a call, those of sources included"
+            )
+        return frame
 
     def record(self, call: str, info: CallInfo) -> None:
         for calls in self.calls:
@@ -79,7 +134,7 @@ def current_tenant() -> Tenant | None:
     """Whose a call made now would be; None: nobody said."""
     settings = get_settings()
     if settings.single_tenant:
-        return "the only one"
+        return ONLY
     frame = current()
     if frame.tenant is not None:
         return frame.tenant
@@ -92,32 +147,13 @@ def current_tenant() -> Tenant | None:
 TENANT_SETTING: Final = 'the result of AICACHE["TENANT"]'
 
 
-def tenant_digest(tenant: Tenant) -> str:
-    return digest("everybody", "") if isinstance(tenant, Everybody) else digest("tenant", tenant)
-
-
-def normalised(value: Any, name: str) -> Tenant | None:
-    """A tenant as str; None and "" are nobody. Raises ArgumentError."""
-    if isinstance(value, Everybody):
-        return value
-    if value is None or (isinstance(value, str) and not value):
-        return None
-    if isinstance(value, bool) or not isinstance(value, str | int | UUID):
-        if inspect.iscoroutine(value):
-            value.close()
-        raise ArgumentError(
-            f"{name} is {value!r} ({type(value).__name__}); accepted: str, int, UUID or aicache.GLOBAL, "
-            "such as the tenant's primary key"
-        )
-    return _encodable(name, str(value))
-
-
 class scope:  # noqa: N801 - used like a function, in the manner of contextlib
     """Opens a scope, as ``with scope(...) as calls`` (also around ``await``) or as a decorator.
 
-    It is read at the moment of each call. Inner scopes inherit what they do not set; ``tags`` and ``vary`` add up.
-    ``tenant``: str, int, UUID or GLOBAL. ``bypass``: nothing is read, shared or kept. ``refresh``: an entry that stands
-    is not read, and is replaced. ``variant``: another number is another answer to the same question.
+    It is read at the moment of each call. Inner scopes inherit what they do not set; ``sources``, ``tags`` and ``vary``
+    add up. ``tenant``: str, int, UUID or GLOBAL. ``sources``: instances of registered models that the answers are made
+    from; each is read again at each call. ``bypass``: nothing is read, shared or kept. ``refresh``: an entry that
+    stands is not read, and is replaced. ``variant``: another number is another answer to the same question.
 
     Raises TenantMismatch where another tenant's scope is open, ArgumentError for what cannot be used.
     """
@@ -127,6 +163,7 @@ class scope:  # noqa: N801 - used like a function, in the manner of contextlib
         *,
         tenant: Any = None,
         locale: str | None = None,
+        sources: Iterable[Any] = (),
         tags: Iterable[str] = (),
         policy: str | None = None,
         vary: Iterable[str | int] = (),
@@ -137,8 +174,9 @@ class scope:  # noqa: N801 - used like a function, in the manner of contextlib
         self._tenant = normalised(tenant, "tenant")
         if self._tenant is None and tenant is not None:
             raise ArgumentError(f"tenant is {tenant!r}; accepted: a name, or None to leave it as it is")
-        self._tags = _tags(tags)
-        self._vary = tuple(_encodable("vary", str(item)) for item in _items("vary", vary, str | int))
+        self._sources = _sources(sources)
+        self._tags = names(tags, "tags", A_LIST.format("tags"))
+        self._vary = _vary(vary)
         self._set: dict[str, Any] = {}
         self._keep("locale", locale, str, "a language code such as 'en-gb'")
         self._keep("policy", policy, str, "the name of a policy")
@@ -151,7 +189,7 @@ class scope:  # noqa: N801 - used like a function, in the manner of contextlib
             return
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise ArgumentError(f"{name} is {value!r}; accepted: {accepted}")
-        self._set[name] = _encodable(name, value) if isinstance(value, str) else value
+        self._set[name] = encodable(name, value) if isinstance(value, str) else value
 
     def __enter__(self) -> Calls:
         calls = Calls()
@@ -181,19 +219,18 @@ class scope:  # noqa: N801 - used like a function, in the manner of contextlib
                 raise TenantMismatch(f"tenant is {self._tenant!r}, but AICACHE says SINGLE_TENANT: name no tenant")
             if around.tenant is not None and around.tenant != self._tenant:
                 raise TenantMismatch(f"tenant is {self._tenant!r} inside a scope of {around.tenant!r}")
-        tags = around.tags | self._tags
-        if len(tags) > MOST_TAGS:
-            raise ArgumentError(f"tags add up to {len(tags)}; accepted: at most {MOST_TAGS} a call")
         return replace(
             around,
             tenant=around.tenant if self._tenant is None else self._tenant,
-            tags=tags,
+            # Spelled again, as a decorator may be older than the model that a tag is the label of.
+            tags=around.tags.union(map(spelled, self._tags)),
+            sources=around.sources.also(self._sources),
             vary=around.vary + self._vary,
             calls=(*around.calls, calls),
             around=around,
             opened_by=self,
             **self._set,
-        )
+        ).opened()
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Decorates a function, sync or async. Each call opens a scope of its own."""
@@ -247,33 +284,14 @@ def resumed(frame: Frame) -> Iterator[None]:
         _frame.set(outside)
 
 
-def _tags(given: Iterable[str]) -> frozenset[str]:
-    tags = frozenset(_items("tags", given, str))
-    for tag in tags:
-        size = len(_encodable("tags", tag).encode())
-        if not 1 <= size <= LONGEST_TAG:
-            shown = tag if len(tag) <= 60 else f"{tag[:60]}…"
-            raise ArgumentError(f"tags contains {shown!r} of {size} bytes; accepted: 1 to {LONGEST_TAG} bytes")
-    if len(tags) > MOST_TAGS:
-        raise ArgumentError(f"tags has {len(tags)} tags; accepted: at most {MOST_TAGS} a call")
-    return tags
+def _sources(given: Iterable[Any]) -> list[Source]:
+    accepted = "accepted: a list of saved instances of registered models"
+    return [source_of(instance) for instance in listed(given, "sources", accepted)]
 
 
-def _items(name: str, given: Any, kind: Any) -> list[Any]:
-    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
-        raise ArgumentError(f"{name} is {given!r}; accepted: a list, such as {name}=['one', 'another']")
-    items = list(given)
+def _vary(given: Iterable[str | int]) -> tuple[str, ...]:
+    items = list(listed(given, "vary", A_LIST.format("vary")))
     for item in items:
-        if not isinstance(item, kind) or isinstance(item, bool):
-            raise ArgumentError(
-                f"{name} contains {item!r} ({type(item).__name__}); accepted: str{' or int' if kind is not str else ''}"
-            )
-    return items
-
-
-def _encodable(name: str, text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ArgumentError(f"{name} is or contains {text!r}; accepted: text without lone surrogates") from None
-    return text
+        if not isinstance(item, str | int) or isinstance(item, bool):
+            raise ArgumentError(f"vary contains {item!r} ({type(item).__name__}); accepted: str or int")
+    return tuple(encodable("vary", str(item)) for item in items)

@@ -12,11 +12,12 @@ from typing import Any, Final
 
 from aicache.cache import get_cache
 from aicache.conf import get_settings
-from aicache.context import Frame, current, current_tenant, tenant_digest
+from aicache.context import Frame, Reading, current, current_tenant
 from aicache.core.fingerprint import Question, Unkeyable, fingerprint
 from aicache.core.flow import serve
 from aicache.core.records import Answer, Ask, Called, CallInfo, Failure, Served, Status
 from aicache.errors import ArgumentError, WrongKind
+from aicache.tenants import shown, tenant_digest
 
 PATH: Final = "aicache.remember"
 WHOLE: Final = {"type": "message", "stop_reason": "end_turn"}  # a value is whole as soon as it is there
@@ -66,6 +67,7 @@ class _Asked:
 
     frame: Frame
     ask: Ask | None = None
+    names: frozenset[str] = frozenset()
     status: Status = "miss"
     reason: str = ""
 
@@ -76,7 +78,7 @@ class _Asked:
         answer = served.given.answer if served.own is None else served.own.outcome
         if isinstance(answer, Failure):  # a call of one's own raises, and what was not stored is not shared
             raise LookupError(f"the call failed: {answer}")
-        self._record(CallInfo.of(served, self.key, self.frame.tags))
+        self._record(CallInfo.of(served, self.key, self.names))
         return json.loads(answer.body)
 
     @contextmanager
@@ -86,7 +88,7 @@ class _Asked:
             yield
         except BaseException as error:
             reason = f"raised:{type(error).__name__}"
-            self._record(CallInfo("error", reason, key=self.key, tags=self.frame.tags))
+            self._record(CallInfo("error", reason, key=self.key, tags=self.names))
             raise
 
     @property
@@ -99,18 +101,23 @@ class _Asked:
 
 def _asked(request: Mapping[str, Any]) -> _Asked:
     frame, settings = current(), get_settings()
+    tenant = None
+    if not settings.enabled:
+        read = Reading(frame.named, status="bypass", reason="disabled")
+    elif frame.bypass:
+        read = Reading(frame.named, status="bypass", reason="asked")
+    elif (tenant := current_tenant()) is None:
+        read = Reading(frame.named, status="unscoped")
+    else:
+        read = frame.read(tenant)
     body = {"request": dict(request)}
-    question = Question(PATH, "", body, {}, (), frame.locale, frame.tags, frame.vary, frame.variant)
+    question = Question(PATH, "", body, {}, (), frame.locale, read.names, read.versions, frame.vary, frame.variant)
     try:
-        print_ = fingerprint(question)
+        print_ = fingerprint(question)  # also of what passes the cache by: an error must not depend on that
     except Unkeyable as error:
         raise ArgumentError(f"request is no JSON: {error}; accepted: a JSON-able mapping") from error
-    if not settings.enabled:
-        return _Asked(frame, status="bypass", reason="disabled")
-    if frame.bypass:
-        return _Asked(frame, status="bypass", reason="asked")
-    if (tenant := current_tenant()) is None:
-        return _Asked(frame, status="unscoped")
+    if tenant is None or read.status is not None:
+        return _Asked(frame, None, read.names, read.status or "unscoped", read.reason)
     policy = settings.policy(frame.policy or settings.default_policy)
     ask = Ask(
         print_.key,
@@ -119,8 +126,11 @@ def _asked(request: Mapping[str, Any]) -> _Asked:
         replace(policy, allow_external_state=True),  # what a value depends on is its caller's to say
         refresh=frame.refresh,
         patience=float("inf") if policy.wait is None else policy.wait,
+        tags=read.tags,
+        sources=read.versions,
+        owner=shown(tenant),
     )
-    return _Asked(frame, ask)
+    return _Asked(frame, ask, read.names)
 
 
 def _called(value: Any) -> Called:

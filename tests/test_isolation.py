@@ -18,7 +18,7 @@ from aicache.cache import get_cache
 from aicache.conf import get_settings
 from aicache.core.operations import Finish, Lead, Led, Look, News, Unavailable, Wait
 from aicache.core.policy import Policy
-from aicache.core.records import Ask
+from aicache.core.records import NO_STAMPS, Ask
 from aicache.testing.isolation import CacheTestMixin, committing, isolated, memory
 from aicache.testing.memory import MemoryStore
 
@@ -399,17 +399,22 @@ class TestMemory:
     def test_that_is_down_is_so_for_who_comes_to_wait_and_holds_nobody_when_it_is_up_again(self) -> None:
         store = MemoryStore()
         ask = Ask("k", "l", "t", Policy("default"))
-        led = store.perform(Lead(ask, since=0.0))
-        held = store.perform(Lead(ask, since=0.0))
+        led = store.perform(Lead(ask, NO_STAMPS, since=0.0))
+        held = store.perform(Lead(ask, NO_STAMPS, since=0.0))
         store.down = True
-        for operation in (Wait(ask, held.token, 30), Look(ask), Lead(ask, since=0.0), Finish(ask, led.token)):
+        for operation in (
+            Wait(ask, held.token, 30),
+            Look(ask),
+            Lead(ask, NO_STAMPS, since=0.0),
+            Finish(ask, NO_STAMPS, led.token),
+        ):
             with pytest.raises(Unavailable):
                 store.perform(operation)
             with pytest.raises(Unavailable):
                 asyncio.run(store.aperform(operation))
         store.down = False
         assert store.perform(Wait(ask, held.token, 30)) is News.LOOK_AGAIN
-        assert isinstance(store.perform(Lead(ask, since=0.0)), Led)
+        assert isinstance(store.perform(Lead(ask, NO_STAMPS, since=0.0)), Led)
 
     def test_gives_way_to_what_was_there_before(self) -> None:
         with memory() as outer:

@@ -16,10 +16,11 @@ from anthropic import Omit
 from httpx2 import Timeout
 
 from aicache.conf import get_settings
-from aicache.context import Frame, current, current_tenant, tenant_digest
+from aicache.context import Frame, current, current_tenant
 from aicache.core.fingerprint import Question, Unkeyable, fingerprint
 from aicache.core.policy import Policy, unanswerable
 from aicache.core.records import Ask, Called, CallInfo, Failure, Served, Status
+from aicache.tenants import shown, tenant_digest
 
 PATH: Final = "/v1/messages"
 RAW_RESPONSE_HEADER: Final = "x-stainless-raw-response"
@@ -44,6 +45,7 @@ class Attempt:
     ask: Ask | None
     status: Status = "miss"
     reason: str = ""
+    names: frozenset[str] = frozenset()
 
     @property
     def is_plain(self) -> bool:
@@ -55,7 +57,7 @@ class Attempt:
         return Served("error" if failed else self.status, self.reason, own=called)
 
     def info(self, served: Served) -> CallInfo:
-        return CallInfo.of(served, self.ask.key if self.ask else "", self.frame.tags)
+        return CallInfo.of(served, self.ask.key if self.ask else "", self.names)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -64,7 +66,7 @@ class Attempt:
             yield
         except BaseException as error:
             key = self.ask.key if self.ask else ""
-            self.record(CallInfo("error", f"raised:{type(error).__name__}", key, tags=self.frame.tags))
+            self.record(CallInfo("error", f"raised:{type(error).__name__}", key, tags=self.names))
             raise
 
     def record(self, info: CallInfo) -> None:
@@ -82,8 +84,8 @@ def attempt(client: Any, request: Any) -> Attempt | None:
     call = request.options.idempotency_key or uuid.uuid4().hex
     url = f"{base_url}{target.path}"
 
-    def passes_by(status: Status, reason: str = "") -> Attempt:
-        return Attempt(client, request, url, call, frame, None, status, reason)
+    def passes_by(status: Status, reason: str = "", names: frozenset[str] | None = None) -> Attempt:
+        return Attempt(client, request, url, call, frame, None, status, reason, frame.named if names is None else names)
 
     policy = settings.policy(frame.policy or settings.default_policy)
     if not settings.enabled:
@@ -98,6 +100,9 @@ def attempt(client: Any, request: Any) -> Attempt | None:
         return passes_by("bypass", reason)
     if not (isinstance(request.cast_to, type) and hasattr(request.cast_to, "construct")):
         return passes_by("bypass", "cast_to")
+    read = frame.read(tenant)
+    if read.status is not None:
+        return passes_by(read.status, read.reason, read.names)
     headers = _headers(client, request)
     question = Question(
         path=target.path,
@@ -106,14 +111,15 @@ def attempt(client: Any, request: Any) -> Attempt | None:
         headers=headers,
         query=_query(client, request, target.query),
         locale=frame.locale,
-        tags=frame.tags,
+        tags=read.names,
+        sources=read.versions,
         vary=frame.vary,
         variant=frame.variant,
     )
     try:
         print_ = fingerprint(question)
     except Unkeyable:
-        return passes_by("bypass", "unkeyable")
+        return passes_by("bypass", "unkeyable", read.names)
     timeout = _timeout(client, request)
     ask = Ask(
         key=print_.key,
@@ -125,8 +131,11 @@ def attempt(client: Any, request: Any) -> Attempt | None:
         attempt=request.retries_taken,
         timeout=timeout,
         patience=_patience(policy, timeout),
+        tags=read.tags,
+        sources=read.versions,
+        owner=shown(tenant),
     )
-    return Attempt(client, request, url, call, frame, ask)
+    return Attempt(client, request, url, call, frame, ask, names=read.names)
 
 
 def _body(request: Any) -> Mapping[str, Any] | None:

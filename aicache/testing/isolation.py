@@ -15,6 +15,7 @@ from django.db.transaction import Atomic
 from django.test import override_settings
 
 from aicache.cache import Cache, pinned
+from aicache.freshness.outbox import left_behind
 from aicache.testing.memory import MemoryStore
 
 logger = logging.getLogger("aicache")
@@ -41,7 +42,8 @@ def committing(using: str = "default") -> Iterator[None]:
     """Inside a ``TestCase``: ``on_commit`` hooks run where they would run in production, not never.
 
     That is at once outside of ``atomic``, else when the outermost ``atomic`` of the code under test ends well. The
-    transaction that the test case itself is wrapped in does not count.
+    transaction that the test case itself is wrapped in does not count. What was saved before, as in ``setUpTestData``,
+    counts as committed; of its hooks only the cache's own run.
     """
     connection: Any = connections[using]
     around = len(connection.savepoint_ids)
@@ -70,9 +72,16 @@ def committing(using: str = "default") -> Iterator[None]:
         if kind is None and (atomic.using or DEFAULT_DB_ALIAS) == using and connections[using] is connection:
             run()
 
+    before = left_behind(using)
+    for hook in before:
+        hook()
     # There is no hook for the end of an atomic, and one without a savepoint does not tell its connection.
     with patch.object(connection, "on_commit", on_commit), patch.object(Atomic, "__exit__", leaving):
-        yield
+        try:
+            yield
+        finally:
+            for hook in before:  # the next test of the class begins where this one did
+                hook.done = False
 
 
 class CacheTestMixin:

@@ -6,13 +6,16 @@ import asyncio
 import secrets
 import threading
 import time
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as WaitTimeout
 from dataclasses import dataclass, field
 from typing import Any
 
-from aicache.core.operations import Finish, Held, Lead, Led, Look, News, Seen, Unavailable, Wait
-from aicache.core.records import CREDENTIAL_STATUSES, Ask, Entry, Failure, Lineage
+from aicache.core.operations import Capture, Finish, Held, Lead, Led, Look, News, Seen, Unavailable, Wait
+from aicache.core.records import CREDENTIAL_STATUSES, Ask, Entry, Failure, Lineage, Stamps
+from aicache.core.tags import Tag
 
 FAILURE_LIFE = 2.0
 REMEMBERED = 1000
@@ -41,9 +44,11 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._entries: dict[tuple[str, str], Entry] = {}
         self._lineages: dict[tuple[str, str], Lineage] = {}
-        self._flights: dict[tuple[str, str], _Flight] = {}
+        self._flights: dict[tuple[str, str, str], _Flight] = {}
         self._ended: dict[str, _Flight] = {}
         self._failures: dict[tuple[str, str], tuple[float, int, Failure]] = {}
+        self._stamps: dict[str, str] = {}
+        self._asks: dict[tuple[str, str], Ask] = {}
         self._on = True
         self._down = False
         self._closed = False
@@ -59,7 +64,7 @@ class MemoryStore:
             if down:
                 self._let_go()
 
-    def perform(self, operation: Look | Lead | Wait | Finish) -> Any:
+    def perform(self, operation: Look | Capture | Lead | Wait | Finish) -> Any:
         if isinstance(operation, Wait):
             news = self._news(operation)
             try:
@@ -68,7 +73,7 @@ class MemoryStore:
                 return News.LOOK_AGAIN
         return self._at_once(operation)
 
-    async def aperform(self, operation: Look | Lead | Wait | Finish) -> Any:
+    async def aperform(self, operation: Look | Capture | Lead | Wait | Finish) -> Any:
         if isinstance(operation, Wait):
             news = self._news(operation)
             if news is None:
@@ -100,15 +105,17 @@ class MemoryStore:
             flight.news.set_result(News.LOOK_AGAIN)
             flight.news = _unheard()
 
-    def _at_once(self, operation: Look | Lead | Finish) -> Any:
+    def _at_once(self, operation: Look | Capture | Lead | Finish) -> Any:
         with self._lock:
             if self._down:
                 if isinstance(operation, Finish):  # its lease would end, unrenewed
-                    self._flights.pop(_place(operation.ask), None)
+                    self._flights.pop((*_place(operation.ask), operation.stamps.flight), None)
                 raise Unavailable("unreachable")
             match operation:
                 case Look():
                     return self._look(operation.ask)
+                case Capture():
+                    return self._capture(operation.ask)
                 case Lead():
                     return self._lead(operation)
                 case Finish():
@@ -116,14 +123,59 @@ class MemoryStore:
 
     def _look(self, ask: Ask) -> Seen:
         now = time.time()
-        if (entry := self._alive(ask, now)) is not None:
-            return Seen(entry, now, enabled=self._on)
+        values = [self._stamps.get(tag.digest) for tag in ask.tags]
+        present = tuple(value for value in values if value is not None)
+        stamps = Stamps(present) if len(present) == len(values) else None
+        entry = self._entries.get(_place(ask))
+        if entry is not None and stamps is not None and entry.stamps.values == present and entry.dies_at > now:
+            return Seen(entry, stamps, enabled=self._on)
         lineage = self._lineages.get((ask.tenant, ask.lineage))
-        return Seen(None, now, lineage.reason(ask, now) if lineage else "new", self._on)
+        return Seen(None, stamps, lineage.reason(ask, now, values) if lineage else "new", self._on)
+
+    def _capture(self, ask: Ask) -> Stamps:
+        return Stamps(tuple(self._stamps.setdefault(tag.digest, secrets.token_hex(8)) for tag in ask.tags))
+
+    def stamp(self, tags: Collection[Tag]) -> None:
+        """Invalidates. Raises Unavailable."""
+        with self._lock:
+            if self._down:
+                raise Unavailable("unreachable")
+            for tag in tags:
+                if tag.digest in self._stamps:
+                    self._stamps[tag.digest] = secrets.token_hex(8)
+
+    def standing(self, tags: Sequence[Tag]) -> list[str]:
+        """How the tags stand: by this, what hung on them can be counted after they died."""
+        with self._lock:
+            return [self._stamps.get(tag.digest, "") for tag in tags]
+
+    def counts(self, tags: Sequence[Tag], stood: Sequence[str] | None = None) -> list[int]:
+        """How many answers hang on each tag, or did when they stood so."""
+        stamps = self.standing(tags) if stood is None else stood
+        with self._lock:
+            kept = Counter((on, entry.stamps.values[at]) for entry, hung in self._asked() for at, on in enumerate(hung))
+        return [kept[tag, stamp] for tag, stamp in zip(tags, stamps, strict=True)]
+
+    def names(self) -> Iterator[tuple[Tag, str]]:
+        """The tags in use, each with its owner for people."""
+        with self._lock:
+            asks = list(self._asks.values())
+        owned = {tag: ask.owner if tag.tenant == ask.tenant else "" for ask in asks for tag in ask.tags}
+        yield from owned.items()
+
+    def reclaim(self, most: int) -> tuple[int, bool]:
+        """Nothing: the memory is given back when the store is."""
+        return 0, True
+
+    def _asked(self) -> list[tuple[Entry, tuple[Tag, ...]]]:
+        return [(self._entries[place], ask.tags) for place, ask in self._asks.items() if place in self._entries]
 
     def _lead(self, lead: Lead) -> Entry | Failure | Held | Led:
         ask, place = lead.ask, _place(lead.ask)
-        if not lead.refresh and (entry := self._alive(ask, time.time())) is not None:
+        entry = self._entries.get(place)
+        if entry is not None and (lead.refresh or entry.stamps.mark != lead.stamps.mark):
+            entry = None
+        if entry is not None and entry.dies_at > time.time():
             return entry
         if (failed := self._failures.get(place)) is not None:
             at, attempt, failure = failed
@@ -131,17 +183,19 @@ class MemoryStore:
             timely = attempt >= ask.attempt if ask.attempt else age < lead.since
             if age < FAILURE_LIFE and timely and failure.credential in ("", ask.credential):
                 return failure
-        if (flight := self._flights.get(place)) is not None:
+        line = (*place, lead.stamps.flight)
+        if (flight := self._flights.get(line)) is not None:
             return Held(flight.token, float("inf"))
-        flight = self._flights[place] = _Flight(secrets.token_hex(16))
+        flight = self._flights[line] = _Flight(secrets.token_hex(16))
         return Led(flight.token)
 
     def _finish(self, finish: Finish) -> bool:
         ask, place = finish.ask, _place(finish.ask)
-        flight = self._flights.get(place)
+        line = (*place, finish.stamps.flight)
+        flight = self._flights.get(line)
         if flight is None or flight.token != finish.token:
             return False
-        del self._flights[place]
+        del self._flights[line]
         self._ended[finish.token] = flight  # for waiters who were told to wait and have not come yet
         while len(self._ended) > REMEMBERED:
             del self._ended[next(iter(self._ended))]
@@ -154,19 +208,21 @@ class MemoryStore:
         elif entry is None:
             flight.news.set_result(News.NOT_SHARED if finish.alone else News.LOOK_AGAIN)
         else:
-            if finish.keep:
-                self._entries[place] = entry
-                self._lineages[ask.tenant, ask.lineage] = Lineage(entry.key, entry.dies_at)
+            stands = tuple(self._stamps.get(tag.digest, "") for tag in ask.tags) == finish.stamps.values
+            if finish.keep and stands:
+                self._entries[place], self._asks[place] = entry, ask
+                lineage = Lineage(entry.key, entry.dies_at, entry.stamps, ask.sources)
+                self._lineages[ask.tenant, ask.lineage] = lineage
             flight.news.set_result(entry if finish.share or finish.keep else News.NOT_SHARED)
+            return stands or not finish.keep
         return True
 
     def _news(self, wait: Wait) -> Future[Entry | Failure | News] | None:
         with self._lock:
             if self._down or self._closed:
                 return None
-            flight = self._flights.get(_place(wait.ask))
-            if flight is None or flight.token != wait.token:
-                flight = self._ended.get(wait.token)
+            under_way = (flight for flight in self._flights.values() if flight.token == wait.token)
+            flight = next(under_way, None) or self._ended.get(wait.token)
             return flight.news if flight is not None else None
 
     def _heard(self, news: Entry | Failure | News) -> Entry | Failure | News:
@@ -175,10 +231,6 @@ class MemoryStore:
         if self._closed and news is News.LOOK_AGAIN:
             raise Unavailable("closed")
         return news
-
-    def _alive(self, ask: Ask, now: float) -> Entry | None:
-        entry = self._entries.get(_place(ask))
-        return entry if entry is not None and entry.dies_at > now else None
 
 
 def _place(ask: Ask) -> tuple[str, str]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import re
 import threading
 import time
 from decimal import Decimal
@@ -44,7 +45,7 @@ def test_a_hit_tells_what_it_saved_and_how_long_it_lives(asker: Asker) -> None:
     assert hit.saved_usd is not None
     assert hit.saved_usd > Decimal(0)
     assert miss.key == hit.key != ""
-    assert 3590 < (hit.expires_in or 0) <= 3600
+    assert 0.95 * 3600 - 10 < (hit.expires_in or 0) <= 3600
     assert 0 <= hit.age < 5
 
 
@@ -154,7 +155,7 @@ def test_an_answer_first_asked_for_raw_serves_a_plain_call(asker: Asker, claude:
         raw = asker.run(lambda client: client.messages.with_raw_response.create(**QUESTION))
         asker.create()
 
-    assert raw.headers["cache-status"] == "aicache; fwd=miss; stored; ttl=3600"
+    assert re.fullmatch(r"aicache; fwd=miss; stored; ttl=3[456]\d\d", raw.headers["cache-status"])
     assert [call.status for call in calls] == ["miss", "hit"]
 
 

@@ -158,13 +158,14 @@ def test_latency_comes_before_the_response_and_can_change_while_running(
         client.messages.create(**asking("x"), **more)
         return time.monotonic() - start
 
-    seconds()
-    assert seconds() < 0.15
     claude.latency = 0.2
-    assert 0.2 <= seconds() < 1
-    assert 0.2 <= seconds(stream=True) < 1
+    assert seconds() >= 0.2
+    assert seconds(stream=True) >= 0.2
+    claude.latency = 60
     claude.script(Reply.text("x", latency=0.0))
-    assert seconds() < 0.15
+    assert seconds(timeout=30) < 30
+    claude.latency = 0.0
+    assert seconds(timeout=30) < 30
 
 
 def test_in_flight_and_peak_count_what_is_being_answered(claude: ClaudeServer, client: anthropic.Anthropic) -> None:

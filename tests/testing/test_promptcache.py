@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -228,7 +228,8 @@ def test_a_failed_call_writes_nothing(
 def test_callers_at_the_same_time_all_pay(
     claude: ClaudeServer, client: anthropic.Anthropic, cached: dict[str, Any]
 ) -> None:
-    claude.latency = 0.3
+    all_here = threading.Barrier(3)
+    claude.answer = lambda _: (all_here.wait(30), Reply.text("late"))[1]
     with ThreadPoolExecutor(3) as pool:
         usages = [message.usage for message in pool.map(lambda _: client.messages.create(**cached), range(3))]
     assert [usage.cache_creation_input_tokens for usage in usages] == [1024] * 3
@@ -237,7 +238,7 @@ def test_callers_at_the_same_time_all_pay(
 def test_a_stream_that_has_begun_lets_others_read(
     claude: ClaudeServer, client: anthropic.Anthropic, cached: dict[str, Any]
 ) -> None:
-    claude.script(Reply.text("a long answer" * 20, pace=0.05))
+    claude.script(Reply.text("a long answer" * 20, pace=60))
     with client.messages.create(**cached, stream=True) as stream:
         next(iter(stream))
         assert client.messages.create(**cached).usage.cache_read_input_tokens == 1024
@@ -247,10 +248,10 @@ def test_a_stream_that_has_begun_lets_others_read(
 def test_the_lag_counts_from_the_beginning_of_the_response(
     claude: ClaudeServer, client: anthropic.Anthropic, cached: dict[str, Any]
 ) -> None:
-    claude.promptcache.lag = 0.3
+    claude.promptcache.lag = 120
     client.messages.create(**cached)
     assert client.messages.create(**cached).usage.cache_creation_input_tokens == 1024
-    time.sleep(0.35)
+    claude.promptcache.advance(121)
     assert client.messages.create(**cached).usage.cache_read_input_tokens == 1024
 
 

@@ -1,0 +1,116 @@
+"""What the pages of both models have in common: they show what the database remembers, and change none of it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from aicache.conf import get_settings
+from aicache.freshness.databases import aliases
+from aicache.models import Invalidation, InvalidationTag
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Any]
+else:
+    ModelAdmin = admin.ModelAdmin
+
+
+class DatabaseFilter(admin.SimpleListFilter):
+    """Each database with registered models has rows of its own. Shown where there is more than one."""
+
+    title = gettext_lazy("database")
+    parameter_name = "db"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        databases = sorted(aliases())
+        return [(alias, alias) for alias in databases] if len(databases) > 1 else []
+
+    def choices(self, changelist: Any) -> Any:
+        """Without one that stands for all: rows of two databases cannot be in one list."""
+        chosen = self.value() or get_settings().database
+        for alias, title in self.lookup_choices:
+            yield {
+                "selected": alias == chosen,
+                "query_string": changelist.get_query_string({self.parameter_name: alias}),
+                "display": title,
+            }
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        chosen = self.value()
+        return queryset.using(chosen) if chosen in aliases() else queryset
+
+
+class WhoseFilter(admin.SimpleListFilter):
+    title = gettext_lazy("whose")
+    parameter_name = "whose"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("everybody", _("everybody's")), ("tenant", _("one tenant's"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        chosen = {"everybody": True, "tenant": False}.get(self.value() or "")
+        return queryset if chosen is None else queryset.filter(everybody=chosen)
+
+
+class RememberedAdmin(ModelAdmin):
+    """Read-only. Its rows are those of ``AICACHE["DATABASE"]``, until another database is chosen."""
+
+    actions_on_bottom = False
+    list_per_page = 50
+    search_fields = ("tag", "tenant")
+    search_help_text = gettext_lazy("Part of a tag or of a tenant's name")
+    show_facets = admin.ShowFacets.NEVER  # they would be counted across databases
+    show_full_result_count = False
+
+    class Media:
+        css = {"all": ("aicache/admin.css",)}  # noqa: RUF012 - Django's own way
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).using(get_settings().database)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    @admin.display(description=gettext_lazy("whose"), ordering="tenant")
+    def whose(self, row: Invalidation | InvalidationTag) -> str:
+        return whose(everybody=row.everybody, tenant=row.tenant)
+
+
+def whose(*, everybody: bool, tenant: str) -> str:
+    if everybody:
+        return _("everybody's")
+    return _("the site's") if get_settings().single_tenant else tenant or _("unknown")
+
+
+def moment(at: datetime) -> str:
+    """In short, by the reader's clock: a list has many of them side by side."""
+    return date_format(timezone.localtime(at) if timezone.is_aware(at) else at, "SHORT_DATETIME_FORMAT")
+
+
+def span(length: timedelta) -> str:
+    """A length of time as people say it, by its largest unit."""
+    seconds = max(length.total_seconds(), 0.0)
+    if seconds < 1:
+        return _("%(number)d ms") % {"number": seconds * 1000}
+    if seconds < 60:
+        return _("%(number)d s") % {"number": seconds}
+    if seconds < 3600:
+        return _("%(number)d min") % {"number": seconds // 60}
+    if seconds < 2 * 86400:
+        return _("%(number)d h") % {"number": seconds // 3600}
+    days = int(seconds // 86400)
+    return ngettext("%(number)d day", "%(number)d days", days) % {"number": days}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -19,6 +20,7 @@ from example_project.helpcentre.tenancy import Tenant
 logger = logging.getLogger(__name__)
 
 MOST_TOKENS: Final = 1000
+ALL_ARTICLES: Final = "helpcentre.article"
 PATIENCE: Final = 60.0  # seconds: a visitor will not wait longer
 
 # The statuses of those who got an answer that somebody else had paid for.
@@ -62,11 +64,18 @@ def client() -> anthropic.Anthropic:
     return aicache.wrap(anthropic.Anthropic(base_url=url, api_key=key, timeout=PATIENCE))
 
 
-def ask(tenant: Tenant, question: str, *, refresh: bool = False, bypass: bool = False) -> Answer:
-    """Claude's answer, or the one kept for the same question. Call it in a scope of the tenant's. Raises NoAnswer."""
-    system = prompt(tenant)
+def ask(
+    tenant: Tenant, question: str, article: Article | None = None, *, refresh: bool = False, bypass: bool = False
+) -> Answer:
+    """Claude's answer, or the one kept for the same question. Call it in a scope of the tenant's. Raises NoAnswer.
+
+    Of an ``article`` it is made from that one, and lives until that one is changed; else it is made from all that the
+    tenant has, and lives until one of them is changed, added or deleted.
+    """
     began = time.perf_counter()
-    with aicache.scope(policy="chat", refresh=refresh, bypass=bypass) as calls:
+    system = prompt(tenant, [article] if article else Article.objects.filter(tenant=tenant.slug))
+    about = {"sources": [article]} if article else {"tags": [ALL_ARTICLES]}
+    with aicache.scope(policy="chat", refresh=refresh, bypass=bypass, **about) as calls:
         try:
             message = client().messages.create(
                 model=settings.HELPCENTRE_MODEL,
@@ -82,9 +91,7 @@ def ask(tenant: Tenant, question: str, *, refresh: bool = False, bypass: bool = 
     return Answer(text, aicache.info(message), message.usage.input_tokens + message.usage.output_tokens, seconds)
 
 
-def prompt(tenant: Tenant) -> str:
-    """The same for the same articles: whatever is changed in one of them makes another question of it."""
-    articles = Article.objects.filter(tenant=tenant.slug)
+def prompt(tenant: Tenant, articles: Iterable[Article]) -> str:
     return PROMPT.format(
         name=tenant.name,
         language=get_language_info(get_language() or "en")["name"],

@@ -32,17 +32,19 @@ REASONS: Final[dict[str, Words]] = {
     "disabled": gettext_lazy("the cache is switched off in the settings"),
     "evicted": gettext_lazy("the earlier answer had to make room"),
     "expired": gettext_lazy("the earlier answer was too old"),
-    "invalidated": gettext_lazy("what the earlier answer was about has changed"),
-    "new": gettext_lazy("there was no answer to this yet"),
+    "invalidated": gettext_lazy("an article behind the earlier answer was saved or deleted, or its tag purged"),
+    "new": gettext_lazy("there was no answer yet from what the articles say now"),
     "not_shared": gettext_lazy("the call that was under way gave an answer that may not be shared"),
+    "policy": gettext_lazy("the earlier answer was kept for longer than is wanted here"),
     "refresh": gettext_lazy("you asked for a new answer"),
     "refused": gettext_lazy("Redis takes no new answers"),
-    "source_changed": gettext_lazy("what the earlier answer was about has changed"),
+    "source_changed": gettext_lazy("the article behind the earlier answer has changed"),
     "stop_reason": gettext_lazy("the answer is not complete, so it is not kept"),
-    "superseded": gettext_lazy("something newer was there first, so this answer is not kept"),
+    "superseded": gettext_lazy("an article was changed while Claude was answering, so this answer is not kept"),
     "switched_off": gettext_lazy("the cache is switched off"),
     "too_large": gettext_lazy("the answer is too large to be kept"),
     "unavailable": gettext_lazy("the answer could not be kept"),
+    "uncommitted": gettext_lazy("an article behind it is being changed and is not saved yet"),
     "unknown": gettext_lazy("an earlier answer was to a slightly different question"),
     "unreachable": gettext_lazy("Redis does not answer"),
     "waited_out": gettext_lazy("waiting for somebody else's call took too long"),
@@ -53,7 +55,7 @@ SHORT_KEY: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """``figures`` are the three to show large, ``rows`` the rest: label and value."""
+    """``figures`` are the three to show large, ``rows`` the rest: label and value. With ``tags`` the answer dies."""
 
     status: str
     meaning: Words
@@ -61,6 +63,7 @@ class Card:
     reason_words: Words
     figures: list[tuple[str, str]]
     rows: list[tuple[str, str]]
+    tags: list[str]
     key: str
 
     @classmethod
@@ -82,6 +85,7 @@ class Card:
                 (_("Expires in"), _("not kept") if info.expires_in is None else duration(info.expires_in)),
                 (_("Waited for others"), duration(info.waited) if info.waited else _("no")),
             ],
+            sorted(info.tags),
             info.key[:SHORT_KEY],
         )
 

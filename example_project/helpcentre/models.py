@@ -4,9 +4,11 @@ from django.db import models
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
+import aicache
 from example_project.helpcentre.tenancy import TENANTS
 
 
+@aicache.register(tenant="tenant")
 class Article(models.Model):
     tenant = models.CharField(_("tenant"), max_length=20, choices=[(slug, t.name) for slug, t in TENANTS.items()])
     title = models.CharField(_("title"), max_length=100)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils.translation import gettext_lazy as _
@@ -13,6 +15,7 @@ from example_project.helpcentre.models import Article
 from example_project.helpcentre.tenancy import Tenant
 
 SUGGESTIONS = (_("Can I get my money back?"), _("How long does delivery take?"), _("When are you open?"))
+OF_ONE = (_("What does this say, in one sentence?"), _("Are there exceptions?"))
 
 
 @require_safe
@@ -30,21 +33,29 @@ def articles(request: HttpRequest, tenant: Tenant) -> HttpResponse:
     )
 
 
-@require_safe
+@require_http_methods(["GET", "HEAD", "POST"])
 def article(request: HttpRequest, tenant: Tenant, pk: int) -> HttpResponse:
+    """Questions about it alone are asked on its own page."""
     found = get_object_or_404(Article, tenant=tenant.slug, pk=pk)
-    return render(request, "helpcentre/article.html", {"tenant": tenant, "article": found})
+    page = {"tenant": tenant, "article": found, "suggestions": OF_ONE}
+    return _asked(request, "helpcentre/article.html", page, tenant, found)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def ask(request: HttpRequest, tenant: Tenant) -> HttpResponse:
+    return _asked(request, "helpcentre/ask.html", {"tenant": tenant, "suggestions": SUGGESTIONS}, tenant)
+
+
+def _asked(
+    request: HttpRequest, template: str, page: dict[str, Any], tenant: Tenant, about: Article | None = None
+) -> HttpResponse:
+    """The page with the form, and with the answer where a question was asked."""
     form = QuestionForm(request.POST if request.method == "POST" else None)
-    page = {"tenant": tenant, "form": form, "suggestions": SUGGESTIONS}
+    page["form"] = form
     if not form.is_valid():
-        return render(request, "helpcentre/ask.html", page, status=422 if form.is_bound else 200)
+        return render(request, template, page, status=422 if form.is_bound else 200)
     try:
-        answer = ask_claude(tenant, **form.cleaned_data)
+        answer = ask_claude(tenant, article=about, **form.cleaned_data)
     except NoAnswer as failed:
-        page["card"] = Card.of(failed)
-        return render(request, "helpcentre/ask.html", page, status=502)
-    return render(request, "helpcentre/ask.html", {**page, "answer": answer, "card": Card.of(answer)})
+        return render(request, template, {**page, "card": Card.of(failed)}, status=502)
+    return render(request, template, {**page, "answer": answer, "card": Card.of(answer)})

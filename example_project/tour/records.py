@@ -10,12 +10,31 @@ from typing import Any, Self
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """``times``: by so many threads of one process at once."""
+    """``times``: by so many threads of one process at once. ``article``: the title of the one that it is about."""
 
     tenant: str
     text: str
     times: int = 1
     bypass: bool = False
+    article: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """An article that gets another text, as in the admin. ``dies``: it keeps its text, and the process is killed as
+    soon as the database has committed."""
+
+    tenant: str
+    article: str
+    dies: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """``tag``: the article's own. ``seconds``: until ``save()`` had returned."""
+
+    tag: str
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +46,7 @@ class Seen:
     seconds: float
     tokens_saved: int = 0
     usd_saved: Decimal | None = Decimal(0)
+    reason: str = ""
 
     def to_json(self) -> dict[str, Any]:
         usd = None if self.usd_saved is None else str(self.usd_saved)
@@ -36,6 +56,7 @@ class Seen:
             "seconds": self.seconds,
             "tokens_saved": self.tokens_saved,
             "usd_saved": usd,
+            "reason": self.reason,
         }
 
     @classmethod

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
 from example_project.helpcentre.card import duration
+from example_project.tour.fresh import Changed, KilledSaver, Overtaken, Purged
 from example_project.tour.records import Outcome, Question, Run, Seen
 from example_project.tour.stage import Stage
+from example_project.tour.step import Step, expect, one_answer
 
 REFUND: Final = "Can I get my money back?"
 DELIVERY: Final = "How long does delivery take?"
@@ -24,19 +24,6 @@ SLOW: Final = 2.0  # seconds: long enough to be killed in
 NOTICED: Final = 10.0  # seconds within which a dead leader is replaced
 BUDGET: Final = 0.5  # seconds that a Redis that is away may cost: the cache's own 0.2, and what a busy machine adds
 RECOVERED: Final = 5.0  # seconds after which a Redis that is back is used again
-
-
-class Step(ABC):
-    """``check`` yields what was not as promised, one sentence each; nothing = all well."""
-
-    name: str
-    promise: str
-
-    @abstractmethod
-    def run(self, stage: Stage) -> Run: ...
-
-    @abstractmethod
-    def check(self, outcome: Outcome, stage: Stage) -> Iterator[str]: ...
 
 
 class First(Step):
@@ -105,12 +92,8 @@ class KilledLeader(Step):
     promise = f"Those who wait have their answer within {NOTICED:.0f} s plus the call, by one more call."
 
     def run(self, stage: Stage) -> Run:
-        usual = stage.upstream.seconds()
-        stage.upstream.delay(SLOW)
-        try:
+        with stage.calls_take(SLOW):
             return self._kill(stage)
-        finally:
-            stage.upstream.delay(usual)
 
     def _kill(self, stage: Stage) -> Run:
         stage.victim.ask(Question("acme", REPAIR))
@@ -183,38 +166,10 @@ STEPS: Final[tuple[type[Step], ...]] = (
     OtherTenant,
     Bypass,
     KilledLeader,
+    Changed,
+    Overtaken,
+    Purged,
+    KilledSaver,
     RedisStopped,
     RedisBack,
 )
-
-
-SHARED: Final = ("coalesced", "hit")
-
-
-def expect(outcome: Outcome, *, calls: int, shared: int = 0, **statuses: int) -> Iterator[str]:
-    """These statuses and no others, and so many calls. ``shared``: coalesced or hit, as it happened to fall."""
-    expected, seen = Counter(statuses), outcome.statuses
-    if shared:
-        expected["coalesced or hit"] = shared
-        seen["coalesced or hit"] = sum(seen.pop(status, 0) for status in SHARED)
-    if seen != expected:
-        yield f"expected {counted(expected)}, saw {counted(outcome.statuses)}"
-    if outcome.calls != calls:
-        yield f"expected {calls} call{'' if calls == 1 else 's'} to Claude, saw {outcome.calls}"
-
-
-def one_answer(outcome: Outcome) -> Iterator[str]:
-    texts = {seen.text for seen in outcome.run.seen}
-    if len(texts) != 1 or "" in texts:
-        yield f"there were {len(texts)} different answers"
-
-
-def counted(statuses: Counter[str]) -> str:
-    """For people: "1 miss, 99 coalesced"."""
-    there = [(status, count) for status, count in statuses.items() if count]
-    return ", ".join(f"{count} {status}" for status, count in sorted(there, key=_rank)) or "nothing"
-
-
-def _rank(item: tuple[str, int]) -> tuple[bool, str]:
-    """Those who called come first."""
-    return item[0] in (*SHARED, "coalesced or hit"), item[0]

@@ -8,7 +8,7 @@ from typing import Final
 
 from example_project.helpcentre.card import duration
 from example_project.tour.records import Outcome
-from example_project.tour.steps import counted
+from example_project.tour.step import counted
 from example_project.tour.terminal import Terminal
 
 HEAD: Final = (

@@ -32,12 +32,16 @@ class Upstream(Protocol):
     def seconds(self) -> float:
         """How long a call takes, as far as is known."""
 
-    def delay(self, seconds: float) -> None:
-        """Lets every later call take at least so long."""
+    def delay(self, seconds: float | None) -> None:
+        """Lets every later call take at least so long; None: as long as at the start."""
 
 
 class CountedStandIn(StandIn):
     """The stand-in; its own count is what counts."""
+
+    def __init__(self, latency: float) -> None:
+        super().__init__(latency)
+        self._now = latency
 
     def count(self) -> int:
         return self.control.count
@@ -46,11 +50,11 @@ class CountedStandIn(StandIn):
         return int(self.control.state()["in_flight"])
 
     def seconds(self) -> float:
-        return self.latency
+        return self._now
 
-    def delay(self, seconds: float) -> None:
-        self.latency = seconds
-        self.control.set(latency=seconds)
+    def delay(self, seconds: float | None) -> None:
+        self._now = self.latency if seconds is None else seconds
+        self.control.set(latency=self._now)
 
 
 class Door:
@@ -111,8 +115,8 @@ class Door:
     def seconds(self) -> float:
         return self._seconds
 
-    def delay(self, seconds: float) -> None:
-        self._delay = seconds
+    def delay(self, seconds: float | None) -> None:
+        self._delay = seconds or 0.0
 
     def pass_on(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         """Status, headers and body of what the real API says."""

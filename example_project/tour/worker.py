@@ -1,4 +1,5 @@
-"""A worker process of the site, as the tour sees it: questions go in as lines of JSON, and answers come out."""
+"""A worker process of the site, as the tour sees it: questions and changes go in as lines of JSON, and
+answers come out."""
 
 from __future__ import annotations
 
@@ -9,11 +10,11 @@ import signal
 import subprocess
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import IO, Final
+from dataclasses import asdict, replace
+from typing import IO, Any, Final
 
 from example_project.children import Command
-from example_project.tour.records import Question, Seen
+from example_project.tour.records import Question, Save, Saved, Seen
 
 PATIENCE: Final = 60.0  # seconds for one line
 
@@ -41,14 +42,30 @@ class Worker(Command):
 
     def ask(self, question: Question) -> None:
         """Returns at once; the answers are to be had from ``answers``."""
-        pipe = self.process.stdin
-        assert pipe
-        pipe.write(json.dumps(asdict(question)) + "\n")
-        pipe.flush()
+        self._tell({"ask": asdict(question)})
+
+    def save(self, save: Save) -> Saved:
+        """Raises WorkerLost."""
+        self._tell({"save": asdict(save)})
+        return Saved(**json.loads(self._line()))
 
     def answers(self) -> list[Seen]:
         """Of the question asked before. Raises WorkerLost."""
         return [Seen.from_json(told) for told in json.loads(self._line())]
+
+    def die_saving(self, save: Save) -> None:
+        """Returns once it is dead. Raises WorkerLost where it lives on."""
+        self._tell({"save": asdict(replace(save, dies=True))})
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise WorkerLost("a worker that should have died did not") from None
+
+    def _tell(self, told: dict[str, Any]) -> None:
+        pipe = self.process.stdin
+        assert pipe
+        pipe.write(json.dumps(told) + "\n")
+        pipe.flush()
 
     def kill(self) -> None:
         """As ``kill -9``: it has no chance to tidy up."""

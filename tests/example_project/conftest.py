@@ -14,7 +14,7 @@ from django.test import override_settings
 from pytest_django.plugin import DjangoDbBlocker
 
 from aicache.testing import ClaudeServer
-from aicache.testing.isolation import isolated
+from aicache.testing.isolation import committing, isolated
 from example_project import settings as example
 
 ROOT = Path(__file__).parents[2]
@@ -35,8 +35,8 @@ def _site_tables(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> N
 
 @pytest.fixture
 def site(_site_tables: None, db: None, claude: ClaudeServer) -> Iterator[None]:
-    """The help-centre with its articles and an empty cache, asking the stand-in."""
-    with override_settings(**{**OWN, "HELPCENTRE_CLAUDE_URL": claude.url}), isolated():
+    """The help-centre with its articles and an empty cache, asking the stand-in; what is saved is as if committed."""
+    with override_settings(**{**OWN, "HELPCENTRE_CLAUDE_URL": claude.url}), isolated(), committing():
         from example_project.helpcentre.answers import client
         from example_project.helpcentre.seed import seed
 

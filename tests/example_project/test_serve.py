@@ -12,6 +12,8 @@ import pytest
 from tests.example_project.conftest import Manage, processes_of
 from tests.example_project.visits import Visitor, status_on
 
+pytestmark = pytest.mark.slow
+
 
 def opened(process: subprocess.Popen[str]) -> str:
     """What it says until it is ready."""

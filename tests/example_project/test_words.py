@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from aicache.core.records import Status
+from aicache.core.records import CallInfo, Status
 
 pytestmark = pytest.mark.usefixtures("site")
 
@@ -48,6 +48,24 @@ def test_each_status_has_its_sentence() -> None:
     from example_project.helpcentre.card import MEANINGS
 
     assert set(MEANINGS) == set(get_args(Status))
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("invalidated:helpcentre.article", "saved or deleted"),
+        ("source_changed:helpcentre.article:1", "has changed"),
+        ("uncommitted:helpcentre.article:1", "not saved yet"),
+        ("superseded", "while Claude was answering"),
+    ],
+)
+def test_each_reason_that_has_to_do_with_a_change_has_its_words(reason: str, said: str) -> None:
+    from example_project.helpcentre.answers import NoAnswer
+    from example_project.helpcentre.card import Card
+
+    card = Card.of(NoAnswer(CallInfo("miss", reason), 0.1))
+    assert said in str(card.reason_words)
+    assert card.reason == reason
 
 
 def test_every_word_on_the_pages_has_its_german() -> None:

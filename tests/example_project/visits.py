@@ -26,6 +26,17 @@ class Visitor:
             return str(page.read().decode())
 
 
+def reason_on(page: str) -> str:
+    found = re.search(r"<dt>(?:Reason|Grund)</dt><dd>[^<]*<code>([^<]+)</code>", page)
+    return found[1] if found else ""
+
+
+def answer_on(page: str) -> str:
+    """The stand-in's number says which call it is from."""
+    found = re.search(r"<p>(Answer \d+)", page)
+    return found[1] if found else ""
+
+
 def status_on(page: str) -> str:
     found = re.search(r'<span class="badge">(\w+)</span>', page)
     return found[1] if found else ""

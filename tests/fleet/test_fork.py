@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +12,10 @@ import anthropic
 import pytest
 
 import aicache
-from aicache.testing import ClaudeServer
+from aicache.testing import ClaudeServer, Reply
+from aicache.testing.received import Received
 from tests.claude.conftest import QUESTION
-from tests.claude.together import in_threads
+from tests.claude.together import PATIENCE, in_threads, until, waiting
 
 # The test runner has threads of its own, which a child of it does not use.
 pytestmark = [
@@ -49,15 +52,30 @@ def test_a_child_and_its_parent_both_go_on(claude: ClaudeServer) -> None:
 
 
 def test_a_child_renews_its_leases_and_hears_its_news(claude: ClaudeServer) -> None:
-    claude.latency = 0.3
+    hears, says = os.pipe()  # what the child has seen, its parent does not see
+
+    def all_wait() -> None:
+        until(lambda: waiting() == 9, lambda: f"{waiting()} wait, and not 9")
+        os.write(says, b".")
 
     def many() -> None:
+        watcher = threading.Thread(target=all_wait)
         with anthropic.Anthropic(base_url=claude.url, api_key="k") as plain, aicache.scope(tenant="acme") as calls:
             client = aicache.wrap(plain)
+            watcher.start()
             results = in_threads(10, lambda _: client.messages.create(**{**QUESTION, "system": str(os.getpid())}))
+        watcher.join()
         assert not [result for result in results if isinstance(result, Exception)]
         assert sorted(call.status for call in calls) == ["coalesced"] * 9 + ["miss"]
 
+    def answer(_: Received) -> Reply:
+        assert select.select([hears], [], [], PATIENCE)[0], "the others do not come to wait"
+        os.read(hears, 1)
+        return Reply.text("for all of them")
+
+    claude.answer = answer
     many()
     assert in_child(many) == 0
     assert claude.count == 2
+    os.close(hears)
+    os.close(says)

@@ -1,6 +1,6 @@
-"""One process of a fleet: asks a question many times at once and prints a JSON line for each answer.
+"""One process of a fleet: asks as it is told, a JSON line each, and prints a JSON line for each answer.
 
-python -m tests.fleet.worker '{"claude": "http://…", "threads": 50, "start": 1700000000.0}'
+echo '{"threads": 50}' | python -m tests.fleet.worker '{"claude": "http://…"}'
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 
@@ -24,18 +27,72 @@ QUESTION: dict[str, Any] = {
     "messages": [{"role": "user", "content": "What does the fleet ask?"}],
 }
 
+_saying = threading.Lock()
 
-def main(job: dict[str, Any]) -> None:
+
+def say(**told: Any) -> None:
+    with _saying:
+        print(json.dumps(told), flush=True)
+
+
+def main(options: dict[str, Any]) -> None:
     django.setup()
+    waits = Waits()
+    threading.Thread(target=waits.watch, daemon=True).start()
+    say(ready=os.getpid())
+    for line in sys.stdin:
+        job = json.loads(line)
+        with leases_of(job.get("lease")):
+            do(options["claude"], job)
+        waits.tell()
+        say(done=True)
+
+
+@contextmanager
+def leases_of(seconds: float | None) -> Iterator[None]:
+    """None: as long as ever."""
+    from aicache import store
+    from aicache.store import leases
+
+    if seconds is None:
+        yield
+        return
+    with (
+        patch.object(store, "LEASE", seconds),
+        patch.object(leases, "LEASE", seconds),
+        patch.object(leases, "RENEW_EVERY", seconds / 3),
+    ):
+        yield
+
+
+class Waits:
+    """Says how many have come to wait for somebody else's call, in all, whenever there are more."""
+
+    def __init__(self) -> None:
+        self._came: dict[str, int] = {}
+        self._said = 0
+        self._telling = threading.Lock()
+
+    def watch(self) -> None:
+        while True:
+            self.tell()
+            time.sleep(0.01)
+
+    def tell(self) -> None:
+        from aicache.cache import get_cache
+
+        with self._telling:
+            for token, flight in list(get_cache().store.ear._flights.items()):
+                self._came[token] = max(self._came.get(token, 0), flight.waiters)
+            if (now := sum(self._came.values())) > self._said:
+                self._said = now
+                say(waited=now)
+
+
+def do(url: str, job: dict[str, Any]) -> None:
     import aicache
 
-    lock = threading.Lock()
-    question = {**QUESTION, **job.get("question", {})}
-    options = {"base_url": job["claude"], "api_key": "k", "max_retries": job.get("retries", 0)}
-
-    def say(**told: Any) -> None:
-        with lock:
-            print(json.dumps(told), flush=True)
+    options = {"base_url": url, "api_key": "k", "max_retries": job.get("retries", 0)}
 
     def report(answer: Any) -> None:
         told = aicache.info(answer)
@@ -44,21 +101,20 @@ def main(job: dict[str, Any]) -> None:
             status=told.status,
             reason=told.reason,
             stored=told.stored,
-            waited=told.waited,
             at=time.time(),
         )
 
     def ask(client: Any) -> None:
-        with aicache.scope(tenant=job.get("tenant", "acme"), refresh=job.get("refresh")):
+        with aicache.scope(tenant=job["tenant"]):
             try:
-                report(client.messages.create(**question))
+                report(client.messages.create(**QUESTION))
             except anthropic.AnthropicError as error:
                 say(error=type(error).__name__, at=time.time())
 
     async def aask(client: Any) -> None:
-        with aicache.scope(tenant=job.get("tenant", "acme")):
+        with aicache.scope(tenant=job["tenant"]):
             try:
-                report(await client.messages.create(**question))
+                report(await client.messages.create(**QUESTION))
             except anthropic.AnthropicError as error:
                 say(error=type(error).__name__, at=time.time())
 
@@ -67,8 +123,6 @@ def main(job: dict[str, Any]) -> None:
             client = aicache.wrap(plain)
             await asyncio.gather(*(aask(client) for _ in range(job["tasks"])))
 
-    say(ready=os.getpid())
-    time.sleep(max(0.0, job.get("start", 0) - time.time()))
     if "tasks" in job:
         asyncio.run(tasks())
         return

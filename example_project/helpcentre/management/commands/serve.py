@@ -53,12 +53,18 @@ class Command(BaseCommand):
             "AICACHE_DEMO_CLAUDE": standin.url if standin else "",
             "AICACHE_DEMO_DB": os.environ.get("AICACHE_DEMO_DB") or str(folder / "helpcentre.sqlite3"),
         }
-        prepare = Django("prepare", "--verbosity=0", environment={**environment, "DJANGO_SUPERUSER_PASSWORD": password})
+        prepare = Django(
+            "prepare",
+            "--verbosity=0",
+            "--skip-checks",
+            environment={**environment, "DJANGO_SUPERUSER_PASSWORD": password},
+        )
         if children.start(prepare).process.wait():
             raise CommandError("The database could not be prepared; the reason is above.")
         # Its greeting would only hide ours; its log of requests and its errors come on stderr.
         pages = Django("runserver", "--noreload", f"{HOST}:{port}", environment=environment, stdout=subprocess.DEVNULL)
         process = children.start(pages).process
+        children.start(Django("upkeep", environment=environment, stdout=subprocess.DEVNULL))
         url = f"http://{HOST}:{port}/"
         _await_pages(port, process)
         self.stdout.write(

@@ -13,7 +13,8 @@ from example_project.children import Children
 from example_project.helpcentre.card import duration
 from example_project.tour.records import Outcome, Run
 from example_project.tour.stage import Stage
-from example_project.tour.steps import STEPS, Step
+from example_project.tour.step import Step
+from example_project.tour.steps import STEPS
 from example_project.tour.table import table
 from example_project.tour.terminal import Terminal
 from example_project.tour.upstream import CountedStandIn, Door, Upstream
@@ -30,6 +31,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--real", action="store_true", help="ask the real Claude; costs some cents, needs ANTHROPIC_API_KEY"
         )
+        numbers = range(1, len(STEPS) + 1)
+        parser.add_argument("--steps", type=int, nargs="+", choices=numbers, default=numbers, help="only these")
 
     def handle(self, *args: Any, **options: Any) -> None:
         key = os.environ.get("ANTHROPIC_API_KEY", "")
@@ -39,7 +42,8 @@ class Command(BaseCommand):
         upstream: Upstream = Door(key) if options["real"] else CountedStandIn(LATENCY)
         try:
             with tempfile.TemporaryDirectory(prefix="aicache-") as folder, Children() as children:
-                outcomes = self._tour(terminal, children, Path(folder), upstream)
+                chosen = [STEPS[number - 1] for number in options["steps"]]
+                outcomes = self._tour(chosen, terminal, children, Path(folder), upstream)
         except KeyboardInterrupt:
             raise CommandError("Stopped.", returncode=130) from None
         broken = sum(bool(outcome.wrong) for outcome in outcomes)
@@ -47,14 +51,16 @@ class Command(BaseCommand):
             raise CommandError(f"{broken} of {len(outcomes)} promises were not kept.")
         terminal.say(terminal.green(f"All {len(outcomes)} promises were kept."))
 
-    def _tour(self, terminal: Terminal, children: Children, folder: Path, upstream: Upstream) -> list[Outcome]:
+    def _tour(
+        self, steps: list[type[Step]], terminal: Terminal, children: Children, folder: Path, upstream: Upstream
+    ) -> list[Outcome]:
         with terminal.under_way("Starting Valkey and 5 worker processes"):
             began = time.monotonic()
             stage = Stage(children, folder, upstream)
         terminal.say(f"{terminal.mark(True)} Valkey and 5 worker processes are up {_after(terminal, began)}")
         outcomes = []
-        for number, step in enumerate(STEPS, 1):
-            line = f"{number}/{len(STEPS)} {step.name}"
+        for number, step in enumerate(steps, 1):
+            line = f"{number}/{len(steps)} {step.name}"
             with terminal.under_way(line):
                 began = time.monotonic()
                 outcomes.append(_outcome(step(), stage))

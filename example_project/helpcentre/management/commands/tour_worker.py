@@ -2,22 +2,28 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import BaseCommand
+from django.db import connection
 
 import aicache
 from example_project.helpcentre.answers import NoAnswer, ask, client
+from example_project.helpcentre.models import Article
 from example_project.helpcentre.tenancy import TENANTS
-from example_project.tour.records import Question, Seen
+from example_project.tour.records import Question, Save, Saved, Seen
 
 THREADS = 25
+MORE = "\n\nAsk us before you rely on this: it was changed a moment ago."
 
 
 class Command(BaseCommand):
-    help = "A worker process of the tour: reads questions from its input until that ends. Not for use by hand."
+    help = "A worker process of the tour: reads what to do from its input until that ends. Not for use by hand."
     requires_system_checks = ()
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -28,15 +34,44 @@ class Command(BaseCommand):
         with answers, ThreadPoolExecutor(THREADS) as threads:
             print(json.dumps("ready"), file=answers, flush=True)
             for line in sys.stdin:
-                question = Question(**json.loads(line))
-                seen = threads.map(_ask, [question] * question.times)
-                print(json.dumps([one.to_json() for one in seen]), file=answers, flush=True)
+                told = json.loads(line)
+                if "save" in told:
+                    answer: Any = asdict(_save(Save(**told["save"])))
+                else:
+                    question = Question(**told["ask"])
+                    answer = [seen.to_json() for seen in threads.map(_ask, [question] * question.times)]
+                print(json.dumps(answer), file=answers, flush=True)
 
 
 def _ask(question: Question) -> Seen:
-    with aicache.scope(tenant=question.tenant):
+    tenant, title = TENANTS[question.tenant], question.article
+    article = Article.objects.get(tenant=tenant.slug, title=title) if title else None
+    with aicache.scope(tenant=tenant.slug):
         try:
-            answer = ask(TENANTS[question.tenant], question.text, bypass=question.bypass)
+            answer = ask(tenant, question.text, article, bypass=question.bypass)
         except NoAnswer as failed:
             return Seen("", failed.info.status if failed.info else "error", failed.seconds)
-    return Seen(answer.text, answer.info.status, answer.seconds, answer.tokens_saved, answer.info.saved_usd)
+    info = answer.info
+    return Seen(answer.text, info.status, answer.seconds, answer.tokens_saved, info.saved_usd, info.reason)
+
+
+def _save(save: Save) -> Saved:
+    article = Article.objects.get(tenant=save.tenant, title=save.article)
+    if save.dies:
+        _die_once_committed()
+    else:
+        article.body += MORE
+    began = time.perf_counter()
+    article.save()
+    return Saved(f"{article._meta.label_lower}:{article.pk}", time.perf_counter() - began)
+
+
+def _die_once_committed() -> None:
+    """As ``kill -9`` would, at the worst moment: the change is there, and nobody has been told."""
+    commit = connection.commit
+
+    def commit_and_die() -> None:
+        commit()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    connection.commit = commit_and_die  # type: ignore[method-assign]

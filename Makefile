@@ -1,13 +1,14 @@
 .POSIX:
-# `make` lists what there is. PYTHON, PORT, REAL and WORKERS may be given: make serve PORT=8000 REAL=1
+# `make` lists what there is. PYTHON, PORT, REAL, WORKERS and SECONDS may be given: make serve PORT=8000 REAL=1
 # Needs a POSIX shell, Python with venv and pip, and make; everything else is installed into .venv.
 
 PYTHON =
 PORT =
 REAL =
 WORKERS = 2
+SECONDS = 60
 
-.PHONY: help demo serve test test-services bench pins clean
+.PHONY: help demo serve test test-services torture bench pins clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -29,6 +30,9 @@ test: .venv/test ## style, types, layers, then the tests; WORKERS=4 for more pro
 test-services: .venv/test ## the second lane: PostgreSQL, the system's Redis, RabbitMQ
 	@.venv/bin/python -m tests.services
 	.venv/bin/python -m pytest -q -m services
+
+torture: .venv/test ## nothing stale while savers, readers and Valkey are killed; on PostgreSQL where it answers; SECONDS=60
+	.venv/bin/python -m tests.torture --seconds $(SECONDS)
 
 bench: .venv/test ## the benchmarks
 	.venv/bin/python -m benchmarks

@@ -18,6 +18,8 @@ from aicache.testing.valkey import Valkey
 from benchmarks.figures import row, title
 
 TIMES = 2000
+# As many as a question about a document or two has: each is two stamps, the tenant's and everybody's.
+TAGS = ["shop.article", "shop.article:17", "shop.price:3", "shop.price", "opening-hours"]
 QUESTION: dict[str, Any] = {
     "model": "claude-sonnet-5",
     "max_tokens": 4000,
@@ -45,12 +47,15 @@ def run(server: Valkey) -> None:
         with anthropic.Anthropic(base_url=claude.url, api_key="k") as plain:
             floor, ours = plain.with_middleware(Floor()), aicache.wrap(plain)
             upstream = _times(lambda: plain.messages.create(**QUESTION), 300)
-            kept, hits = [], []
+            kept, hits, tagged = [], [], []
             for _ in range(10):
                 kept += _times(lambda: floor.messages.create(**QUESTION), TIMES // 10)
                 hits += _times(lambda: ours.messages.create(**QUESTION), TIMES // 10)
+                with aicache.scope(tags=TAGS):
+                    tagged += _times(lambda: ours.messages.create(**QUESTION), TIMES // 10)
         row("one GET in a middleware (floor)", kept, unit="µs")
         row("aicache", hits, kept, unit="µs")
+        row(f"aicache, {len(TAGS)} tags", tagged, kept, unit="µs")
         row("upstream on this machine, no latency", upstream, kept, unit="µs")
         row("aicache, async", asyncio.run(_async_hits(claude)), kept, unit="µs")
 

@@ -65,7 +65,17 @@ def test_the_layers_are_kept() -> None:
 
 
 def test_the_public_names_are_these() -> None:
-    assert aicache.__all__ == ["GLOBAL", "CallInfo", "Calls", "info", "remember", "scope", "wrap"]
+    assert aicache.__all__ == [
+        "GLOBAL",
+        "CallInfo",
+        "Calls",
+        "info",
+        "invalidate",
+        "register",
+        "remember",
+        "scope",
+        "wrap",
+    ]
     for name in aicache.__all__:
         assert getattr(aicache, name) is not None
     assert set(aicache.__all__) <= set(dir(aicache))

@@ -94,7 +94,11 @@ class Cache:
                     return _clock(operation, began)
                 case Count():
                     counting = apart(generations, operation.tags)
-                    await ended(counting, BUDGET)
+                    try:
+                        await ended(counting, BUDGET)
+                    except BaseException:
+                        counting.cancel()
+                        raise
                     return _counted(counting, budget=0)
             return await self.store.aperform(operation)
 

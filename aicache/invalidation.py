@@ -13,7 +13,7 @@ from aicache.conf import get_settings
 from aicache.context import current_tenant
 from aicache.core.tags import members
 from aicache.errors import ArgumentError, TenantMismatch
-from aicache.freshness import family, outbox, rows
+from aicache.freshness import family, outbox, rows, transactions
 from aicache.freshness.family import Registered
 from aicache.freshness.options import one_name
 from aicache.freshness.rows import Dying
@@ -55,7 +55,7 @@ def invalidate(*targets: Any, tenant: Any = None, using: str | None = None) -> N
     if tags:
         found[using or _open_database()] |= _of_tags(tags, whose)
     for alias, dying in found.items():
-        with outbox.ensured(alias):
+        with transactions.ensured(alias):
             outbox.write(dying, using=alias, cause="invalidate")
 
 

@@ -17,6 +17,7 @@ from aicache.conf import Settings, get_settings
 from aicache.context import current_tenant
 from aicache.core.operations import Unavailable
 from aicache.core.tags import Tag, members
+from aicache.database import of_test
 from aicache.errors import ArgumentError
 from aicache.freshness import outbox
 from aicache.freshness.databases import aliases
@@ -62,10 +63,14 @@ def carry_out(purges: Iterable[Purge], also: Callable[[], Any] = lambda: None) -
             _write(purge, settings)
             digests += [tag.digest for tag in purge.tags]
         also()
+    connection = connections[settings.database]
+    by_hand = not (connection.in_atomic_block or connection.get_autocommit())
+    if by_hand or not all(map(of_test, connection.atomic_blocks)):
+        return Outcome.UNCOMMITTED
     written = Invalidation.objects.using(settings.database).filter(digest__in=digests, made_at__gte=began)
     if not written.filter(applied_at=None).exists():
         return Outcome.IN_FORCE
-    return Outcome.UNCOMMITTED if connections[settings.database].in_atomic_block else Outcome.PENDING
+    return Outcome.UNCOMMITTED if connection.in_atomic_block else Outcome.PENDING
 
 
 def carry_out_and_count(purge: Purge) -> tuple[Outcome, list[int | None]]:

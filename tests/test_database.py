@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -150,6 +151,34 @@ class TestApart:
         assert not any(future.done() for future in running)
         assert threads.count == THREADS
         assert len(threads.waiting) == 1
+
+    def test_a_strict_task_that_is_cancelled_leaves_no_work_behind(
+        self, monkeypatch: pytest.MonkeyPatch, settings: Any
+    ) -> None:
+        settings.AICACHE = {"POLICIES": {"strict": {"consistency": "strict"}}}
+        threads, free = Threads(1), threading.Event()
+        monkeypatch.setattr(database, "_threads", threads)
+        hangs = threads.submit(lambda: free.wait(60))
+
+        async def call() -> None:
+            with aicache.scope(tenant="acme", tags=["prices"], policy="strict"):
+                await aicache.remember({"question": 1}, answer)
+
+        async def answer() -> str:
+            return "not asked for"
+
+        async def main() -> None:
+            calls = [asyncio.create_task(call()) for _ in range(20)]
+            while len(threads.waiting) < 20:
+                await asyncio.sleep(0)
+            for one in calls:
+                one.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+
+        asyncio.run(main())
+        assert all(future.cancelled() for future, _ in threads.waiting)
+        free.set()
+        assert hangs.result(10)
 
     def test_a_strict_call_without_a_thread_goes_upstream(
         self, settings: Any, aicache_memory: Any, no_thread_left: Callable[[], None]

@@ -27,7 +27,19 @@ from aicache.testing import ClaudeServer
 from aicache.testing.isolation import memory
 from aicache.testing.memory import MemoryStore
 from tests.claude.conftest import QUESTION
-from tests.freshness.library.models import Article, ByUuid, Loose, Memo, Note, Org, Restaurant, Team, Ticket
+from tests.freshness.library.models import (
+    Article,
+    ByUuid,
+    Draft,
+    Loose,
+    Memo,
+    Note,
+    Org,
+    Reader,
+    Restaurant,
+    Team,
+    Ticket,
+)
 
 BOTH = ["default", "other"]
 pytestmark = [pytest.mark.django_db(transaction=True, databases=BOTH), pytest.mark.usefixtures("aicache_memory")]
@@ -71,6 +83,32 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OperationalError("terminating connection due to administrator command")
 
     monkeypatch.setattr(loads, "_row", fail)
+
+
+class TestAVersionThatIsNotInMemory:
+    """What would be loaded now may be a newer row's than the one in hand."""
+
+    def old_and_new(self) -> tuple[Any, Any]:
+        org = Org.objects.create(name="acme")
+        Draft.objects.create(org=org, text="old")
+        (old,) = Draft.objects.defer("text").select_related("org")
+        Draft.objects.update(text="new", reader=Reader.objects.create(name="another"))
+        (new,) = Draft.objects.defer("text").select_related("org")
+        return old, new
+
+    def test_is_no_version_of_the_row_in_hand(self) -> None:
+        old, new = self.old_and_new()
+        whole = Draft.objects.get()
+        assert [ask(row, tenant=old.org_id).status for row in (old, new, whole)] == ["miss"] * 3
+        assert [ask(row, tenant=old.org_id).status for row in (old, new, whole)] == ["hit"] * 3
+
+    def test_nor_in_an_event_loop(self) -> None:
+        old, new = self.old_and_new()
+
+        async def versions() -> list[str]:
+            return [source_of(row).version() for row in (old, new)]
+
+        assert len(set(asyncio.run(versions()))) == 2
 
 
 class TestTwoDatabases:

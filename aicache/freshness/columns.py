@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
-from django.core.exceptions import ValidationError
 from django.db.models import Model
 from django.utils import timezone
 
@@ -60,10 +59,18 @@ def canonical(field: Any, value: Any) -> Any:
     return value
 
 
+def stored(field: Any, value: Any) -> Any:
+    """Of a key: as the database is given it, which may be spelled by its field's own rules."""
+    value = canonical(field, value)
+    if value is None or isinstance(value, datetime):
+        return value
+    return canonical(field, _unless_refused(field.get_prep_value, value))
+
+
 def _unless_refused(made: Callable[[Any], Any], value: Any) -> Any:
     try:
         return made(value)
-    except (ValidationError, TypeError, ValueError):
+    except Exception:  # noqa: BLE001 - whatever a field raises is no error of who saves or asks
         return value
 
 

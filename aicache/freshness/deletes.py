@@ -10,7 +10,7 @@ from typing import Any, Final
 from django.db import connections
 from django.db.models import CASCADE, DO_NOTHING, PROTECT, RESTRICT, Model, signals
 
-from aicache.freshness import family, outbox
+from aicache.freshness import family, outbox, transactions
 from aicache.freshness.family import Registered
 from aicache.freshness.rows import Dying, bare, dying, plain, tagged
 
@@ -50,7 +50,7 @@ def on_pre_delete(sender: Any, instance: Any, using: str, origin: Any = None, **
         found = bare(registered, instance.pk)
     elif isinstance(origin, Model) and isinstance(origin, registered.model):
         # Not loaded for this: it may have been changed in memory, or by others since.
-        outbox.lock(registered.model, using)
+        transactions.lock(registered.model, using)
         rows = plain(registered.model, using).filter(pk=instance.pk)
         found = {tag: tenant for row in [*rows, instance] for tag, tenant in dying(registered, row).items()}
     else:
@@ -66,7 +66,7 @@ def on_target(sender: Any, instance: Any, using: str, origin: Any = None, **_: A
             if not isinstance(field.related_model, type) or not issubclass(sender, field.related_model):
                 continue
             if not locked:
-                outbox.lock(sender._meta.concrete_model, using)
+                transactions.lock(sender._meta.concrete_model, using)
                 locked = True
             referring: Dying = {}
             for row in plain(registered.model, using).filter(**{field.name: instance}):

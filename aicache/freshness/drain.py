@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from aicache.core.operations import Unavailable
 from aicache.core.tags import EVERYBODY, Tag
-from aicache.freshness import databases, outbox, stamps
+from aicache.freshness import databases, outbox, stamps, transactions
 from aicache.tenants import tenant_digest
 
 logger = logging.getLogger("aicache")
@@ -155,7 +155,7 @@ def _fold_batch(those: QuerySet[Any]) -> list[int]:
 
     alias = those.db
     with transaction.atomic(using=alias):
-        outbox.lock(Invalidation, alias)
+        transactions.lock(Invalidation, alias)
         # Locked: another one that is at it must not count the same rows.
         features = connections[alias].features
         locked = those.order_by("id").select_for_update(skip_locked=features.has_select_for_update_skip_locked)

@@ -8,7 +8,7 @@ from typing import Any
 from django.apps import apps
 from django.db.models import signals
 
-from aicache.freshness import family, outbox
+from aicache.freshness import family, outbox, transactions
 from aicache.freshness.rows import Dying, touched, touched_by_key
 
 CHANGES = {"post_add", "post_remove", "pre_clear"}
@@ -36,10 +36,10 @@ def on_change(
     if action not in CHANGES or (pk_set is not None and not pk_set):
         return
     cause = f"{action.partition('_')[2]} {sender._meta.label_lower}"
-    with outbox.ensured(using):
+    with transactions.ensured(using):
         if action == "pre_clear":
             # Before anything is read: whoever begins a transaction on SQLite with reading is turned away.
-            outbox.lock(sender, using)
+            transactions.lock(sender, using)
         outbox.write(touched(instance, using), using=using, cause=cause)
         outbox.write(_others(sender, instance, reverse, model, pk_set, using), using=using, cause=cause)
 

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -17,9 +17,9 @@ from django.utils import timezone
 from aicache.conf import get_settings
 from aicache.core.operations import Unavailable
 from aicache.core.tags import EVERYBODY, Tag
-from aicache.database import of_test
 from aicache.freshness import databases, stamps
 from aicache.freshness.rows import Dying
+from aicache.freshness.transactions import current, ensured
 
 logger = logging.getLogger("aicache")
 
@@ -41,7 +41,7 @@ class Applying:
         self.transaction = transaction
         self.cause = cause
         self.dying: Dying = {}
-        self.ids: list[int] = []
+        self.ids: dict[Tag, int] = {}
         self.later: Dying = {}  # for which the transaction's own database has no table
         self.at: dict[Tag, int] = {}  # how many savepoints there had been when each was written
         self.by_hand = False  # the site commits, and Django runs no hooks then
@@ -49,21 +49,27 @@ class Applying:
         self.__qualname__ = "aicache.freshness.outbox.Applying"  # Django names a failing hook by it
 
     def forget(self, sid: str) -> None:
-        """What has been written since that savepoint. Django counts them, and ends their names with the count."""
+        """What has been written since that savepoint. Django counts them, and ends their names with the count.
+
+        Their rows are gone, and SQLite gives their numbers away again.
+        """
         count = sid.rpartition("_x")[2]
-        number = int(count) if count.isdigit() else 0
-        for tag in [tag for tag, at in self.at.items() if at >= number]:
-            for kept in (self.at, self.dying, self.later):
+        if not count.isdigit():  # somebody else's name: who knows what has been written since?
+            self.at.clear()
+            self.ids.clear()
+            return
+        for tag in [tag for tag, at in self.at.items() if at >= int(count)]:
+            for kept in (self.at, self.dying, self.later, self.ids):
                 kept.pop(tag, None)
 
     def __call__(self) -> None:
         self.done = True
-        using, ids = self.using, self.ids
+        using, ids = self.using, list(self.ids.values())
         try:
             if self.later:
                 using = get_settings().database
                 with transaction.atomic(using=using):
-                    ids = _insert(self.later, using, self.cause)
+                    ids = list(_insert(self.later, using, self.cause).values())
         except Exception:
             logger.exception("invalidations could not be kept in the database %r", using)
         if not self.dying:
@@ -74,28 +80,12 @@ class Applying:
             return
         try:
             mark(ids, using)
-        except Exception:
-            logger.warning("invalidations were applied, but not marked so; the next drain will again", exc_info=True)
+        except Exception:  # noqa: BLE001 - it is told
+            _tell_unmarked()
 
 
-@contextlib.contextmanager
-def ensured(using: str) -> Iterator[bool]:
-    """A transaction, unless one is open. Yields whether it was opened here, in earnest.
-
-    A test case's own transaction stands for none: there too hooks belong to what is done here.
-    """
-    connection: Any = connections[using]
-    if connection.in_atomic_block:
-        if connection.atomic_blocks and of_test(connection.atomic_blocks[-1]):
-            with transaction.atomic(using=using, savepoint=False):
-                yield False
-        else:
-            yield False
-    elif connection.get_autocommit():
-        with transaction.atomic(using=using):
-            yield True
-    else:  # transactions are managed by hand, and an atomic would commit on SQLite
-        yield False
+def _tell_unmarked() -> None:
+    logger.warning("invalidations were applied, but not marked so; the next drain will again", exc_info=True)
 
 
 def write(tags: Dying, *, using: str, cause: str) -> None:
@@ -108,11 +98,11 @@ def write(tags: Dying, *, using: str, cause: str) -> None:
     connection: Any = connections[using]
     with ensured(using):
         hook = _hook(connection, using, cause)
-        new = {tag: tenant for tag, tenant in tags.items() if tag not in hook.dying}
+        new = {tag: tenant for tag, tenant in tags.items() if tag not in hook.at}
         if not new:
             return
         if databases.has_table(using):
-            hook.ids += _insert(new, using, cause)
+            hook.ids |= _insert(new, using, cause)
         else:
             hook.later.update(new)
         hook.dying.update(new)
@@ -121,7 +111,7 @@ def write(tags: Dying, *, using: str, cause: str) -> None:
 
 def _hook(connection: Any, using: str, cause: str) -> Applying:
     """The open transaction's."""
-    block, savepoints = _transaction(connection)
+    block, savepoints = current(connection)
     for hook in _hooks(connection):
         if hook.transaction == block:
             return hook
@@ -142,23 +132,12 @@ def _hook(connection: Any, using: str, cause: str) -> Applying:
     return hook
 
 
-def _transaction(connection: Any) -> tuple[Any, set[Any]]:
-    """What would be the transaction if there were no test case around it, and the savepoints that it is in.
-
-    There, a hook outlives it.
-    """
-    for depth, block in enumerate(connection.atomic_blocks):
-        if not of_test(block):
-            savepoints = connection.savepoint_ids[:depth]
-            return (block, savepoints[-1] if depth else None), set(savepoints)
-    return None, set()
-
-
 def _watch(connection: Any) -> None:
     """Hears of what Django tells no hook: savepoints that are rolled back, and commits by hand."""
     if "savepoint_rollback" in vars(connection):
         return
-    roll_back, clean, commit = connection.savepoint_rollback, connection.clean_savepoints, connection.commit
+    roll_back, clean = connection.savepoint_rollback, connection.clean_savepoints
+    commit, set_autocommit = connection.commit, connection.set_autocommit
 
     def savepoint_rollback(sid: str) -> None:
         roll_back(sid)
@@ -169,18 +148,32 @@ def _watch(connection: Any) -> None:
         if not _hooks(connection):  # or those to come would have the names of those before
             clean()
 
-    def commit_by_hand() -> None:
-        commit()
+    def committed_by_hand() -> bool:
         due = [hook for hook in _hooks(connection) if hook.by_hand]
         for hook in due:
             hook()
-        if due:
-            connection.run_on_commit = [entry for entry in connection.run_on_commit if entry[1] not in due]
-            commit()  # what they have marked
+        connection.run_on_commit = [entry for entry in connection.run_on_commit if entry[1] not in due]
+        return bool(due)
+
+    def commit_by_hand() -> None:
+        commit()
+        if committed_by_hand():
+            try:
+                commit()  # what they have marked
+            except Exception:  # noqa: BLE001 - it is told
+                _tell_unmarked()
+                with contextlib.suppress(Exception):
+                    connection.rollback()
+
+    def set_autocommit_again(autocommit: bool, *args: Any, **kwargs: Any) -> None:
+        set_autocommit(autocommit, *args, **kwargs)
+        if autocommit:  # by which SQLite commits what is open
+            committed_by_hand()
 
     connection.savepoint_rollback = savepoint_rollback
     connection.clean_savepoints = clean_savepoints
     connection.commit = commit_by_hand
+    connection.set_autocommit = set_autocommit_again
 
 
 def _hooks(connection: Any) -> list[Applying]:
@@ -220,7 +213,7 @@ def _idle(connection: Any) -> None:
             _busy.discard(connection)
 
 
-def _insert(tags: Dying, using: str, cause: str) -> list[int]:
+def _insert(tags: Dying, using: str, cause: str) -> dict[Tag, int]:
     from aicache.models import Invalidation
 
     now = timezone.now()
@@ -241,7 +234,7 @@ def _insert(tags: Dying, using: str, cause: str) -> list[int]:
         for row in rows:
             row.save(using=using, force_insert=True)
     databases.wrote(using)
-    return [row.id for row in rows]
+    return {tag: row.id for tag, row in zip(tags, rows, strict=True)}
 
 
 def storable(text: str, longest: int) -> str:
@@ -261,17 +254,6 @@ def mark(ids: Iterable[int], using: str) -> None:
         with guard:
             some = Invalidation.objects.using(using).filter(id__in=ids[start : start + AT_ONCE])
             some.update(applied_at=now)
-
-
-def lock(model: Any, using: str) -> None:
-    """On SQLite: makes the next statement a write, as who reads first is told at once that the database is locked."""
-    connection = connections[using]
-    if connection.vendor != "sqlite":
-        return
-    quote = connection.ops.quote_name
-    column = quote(model._meta.local_concrete_fields[0].column)
-    with connection.cursor() as cursor:
-        cursor.execute(f"UPDATE {quote(model._meta.db_table)} SET {column} = {column} WHERE 1 = 0")  # noqa: S608
 
 
 def _forget_after_fork() -> None:

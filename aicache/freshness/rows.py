@@ -13,7 +13,7 @@ from aicache.conf import get_settings
 from aicache.core.tags import EVERYBODY, Tag, members
 from aicache.errors import ArgumentError
 from aicache.freshness import family
-from aicache.freshness.columns import canonical, keys, text
+from aicache.freshness.columns import keys, stored, text
 from aicache.freshness.family import Registered
 from aicache.freshness.options import LONGEST_TAG
 from aicache.tenants import tenant_digest
@@ -28,7 +28,7 @@ def name_of(label: str, model: type[Model], pk: Any) -> str:
     """``label:pk``; of a key too long for a tag, its digest. The same however the key is spelled in memory."""
     parts = keys(model)
     values = pk if len(parts) > 1 else (pk,)
-    written = ",".join(str(text(canonical(field, value))) for (_, field), value in zip(parts, values, strict=True))
+    written = ",".join(str(text(stored(field, value))) for (_, field), value in zip(parts, values, strict=True))
     name = f"{label}:{written}"
     if len(name.encode(errors="replace")) > LONGEST_TAG:
         name = f"{label}:{hashlib.sha256(written.encode(errors='replace')).hexdigest()[:32]}"

@@ -14,7 +14,7 @@ from typing import Any, Final
 from django.db import connections, router
 from django.db.models import Model, QuerySet
 
-from aicache.freshness import family, outbox
+from aicache.freshness import family, outbox, transactions
 from aicache.freshness.columns import compared
 from aicache.freshness.family import Registered
 from aicache.freshness.rows import Dying, bare, dying, is_to_insert, plain, touched
@@ -56,14 +56,14 @@ def _save(self: Any, raw: bool, cls: Any, kin: family.Kin, original: Any, args: 
     is_new = _is_new(self, raw, cls, given)
     if own is None and is_new:  # nothing inherits from a row that was not there
         return original(self, raw, cls, *args, **kwargs)
-    with outbox.ensured(using) as opened:
+    with transactions.ensured(using) as opened:
         simple = own is not None and not own.options.needs_row
         first = simple and self._is_pk_set(cls._meta)
         reads = [] if is_new else [_Reading(one, self, cls, using) for one in _read_for(kin, self, raw)]
         if first and own is not None:
             outbox.write(bare(own, self._get_pk_val(cls._meta)), using=using, cause=cause)
         elif opened or any(reading.before_too for reading in reads):
-            outbox.lock(cls, using)
+            transactions.lock(cls, using)
         for reading in reads:
             reading.before()
         updated = original(self, raw, cls, *args, **kwargs)
@@ -148,7 +148,7 @@ def on_post_save(sender: Any, instance: Any, using: str, **_: Any) -> None:
     """A net: for those who send the signal by hand, such as after a bulk operation."""
     if vars(instance._state).pop(SEEN, False) or instance.pk is None:
         return
-    with outbox.ensured(using) as opened:
+    with transactions.ensured(using) as opened:
         if opened:
-            outbox.lock(instance._meta.concrete_model, using)
+            transactions.lock(instance._meta.concrete_model, using)
         outbox.write(touched(instance, using), using=using, cause=f"post_save {family.label_of(sender)}")

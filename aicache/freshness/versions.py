@@ -22,12 +22,16 @@ UNKNOWN: Final = {"unknown": True}
 def version(instance: Model, options: Options, loads: Loads) -> str:
     """Raises Unavailable, and ArgumentError where a callable says nothing."""
     chosen = options.version
+    if isinstance(chosen, str):
+        name, field = column(instance._meta.get_field(chosen))
+        value = vars(instance).get(name, UNKNOWN)
+        if value is not UNKNOWN and not hasattr(value, "resolve_expression"):
+            value = canonical(field, value)
+            return str(text(value)) if isinstance(value, datetime | str) else in_json(value)
+        chosen = None  # what is loaded now may be of a newer row than the one in hand: its other columns tell
     if chosen is None:
         found = _values(instance, compared(type(instance), options.skip_unchanged), loads)
         return hashlib.sha256(in_json(found).encode(errors="surrogatepass")).hexdigest()
-    if isinstance(chosen, str):
-        (value,) = _values(instance, [column(instance._meta.get_field(chosen))], loads).values()
-        return str(text(value)) if isinstance(value, datetime | str) else in_json(value)
     said = chosen(instance)
     if said is None or asyncio.iscoroutine(said):
         if said is not None:

@@ -17,6 +17,7 @@ from aicache.testing import ClaudeServer, Reply
 from aicache.testing.received import Received
 from tests.claude.together import PATIENCE, held, until
 from tests.fleet.fleet import Process, fleet
+from tests.store.servers import suspend
 
 LEASE = 3.0  # of leaders who sleep too long: half of the real one
 
@@ -139,7 +140,7 @@ def test_a_leader_that_slept_too_long_overwrites_nothing(
     sleeper, successor, later, _ = four
     sleeper.ask(tenant, lease=LEASE)
     until(lambda: claude.count == 1, "nobody leads")
-    os.kill(sleeper.pid, signal.SIGSTOP)
+    suspend(sleeper.pid)
     slow.let_go(0)
     slow.let_go(1)
     successor.ask(tenant, lease=LEASE)  # when the sleeper's has ended
@@ -161,7 +162,7 @@ def test_a_leader_that_slept_frees_nobody_elses_lease(claude: ClaudeServer, four
     sleeper, successor, waiter, _ = four
     sleeper.ask(tenant, lease=LEASE)
     until(lambda: claude.count == 1, "nobody leads")
-    os.kill(sleeper.pid, signal.SIGSTOP)
+    suspend(sleeper.pid)
     slow.let_go(0)
     successor.ask(tenant, lease=LEASE)
     until(lambda: claude.count == 2, "nobody leads in the sleeper's place")

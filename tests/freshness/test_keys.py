@@ -19,6 +19,7 @@ from aicache.invalidation import invalidate
 from tests.freshness.library.models import (
     Article,
     ByAnyCase,
+    ByLower,
     ByMoment,
     ByName,
     ByPrice,
@@ -81,6 +82,23 @@ def test_names_are_spelled_as_the_docs_say() -> None:
     assert name_of("x", ByUuid, KEY.hex) == f"x:{KEY}"
     assert name_of("x", Shelf, (KEY.hex.upper(), "5")) == f"x:{KEY},5"
     assert name_of("x", Article, "not a number") == "x:not a number"
+
+
+def test_a_field_may_give_the_database_something_else(store: Recorder) -> None:
+    made = ByLower.objects.create(code="ABC", text="a")
+    label = source_of(ByLower.objects.get()).label
+    assert label == source_of(made).label == "library.bylower:abc"
+    assert tags(label) <= store.taken()
+    for change in (ByLower(code="ABC", text="b").save, lambda: invalidate(ByLower(code="Abc")), made.delete):
+        change()
+        assert tags(label) <= store.taken()
+
+
+def test_a_field_that_fails_is_no_error_of_a_saver_or_a_caller() -> None:
+    article = Article.objects.create(title="a")
+    assert name_of("x", Article, float("inf")) == "x:inf"
+    article.pk = float("inf")
+    assert source_of(article).version()
 
 
 def test_a_moment_without_a_zone_is_the_one_that_django_saves() -> None:

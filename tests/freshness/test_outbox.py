@@ -12,9 +12,10 @@ from unittest.mock import patch
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from django.db import DatabaseError, connection, connections, transaction
+from django.db import DatabaseError, OperationalError, connection, connections, transaction
 from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 import aicache
 from aicache import apps, freshness, signals
@@ -112,14 +113,43 @@ class TestUncommitted:
 
     def test_savepoints_whose_names_are_used_again_take_nothing_of_others(self, store: Recorder) -> None:
         with transaction.atomic():
-            transaction.savepoint()
-            transaction.savepoint()
+            connection.savepoint()
+            connection.savepoint()
             article = Article.objects.create(title="a")
             transaction.clean_savepoints()
-            transaction.savepoint_rollback(transaction.savepoint())
+            connection.savepoint_rollback(connection.savepoint())
             assert held() == ALL
         assert store.tags == tags(f"library.article:{article.pk}", "library.article:*")
         assert not Invalidation.objects.filter(applied_at=None).exists()
+
+    def test_a_savepoint_of_somebody_elses_name_takes_nothing_away_that_may_stand(self, store: Recorder) -> None:
+        article = Article.objects.create(title="a")
+        store.stamped.clear()
+        Invalidation.objects.all().delete()
+        with transaction.atomic():
+            article.save()
+            connection.cursor().execute("SAVEPOINT theirs")
+            connection.savepoint_rollback("theirs")
+            assert held() == ALL
+            article.save()  # nobody knows what has become of the rows
+            assert Invalidation.objects.count() == 4
+        assert store.tags == tags(f"library.article:{article.pk}", "library.article:*")
+        assert Invalidation.objects.exclude(applied_at=None).count() == 2
+
+    def test_what_a_savepoint_took_is_not_marked_as_a_row_may_have_its_number_by_now(self, store: Recorder) -> None:
+        article = Article.objects.create(title="a")
+        Invalidation.objects.all().delete()
+        with transaction.atomic():
+            article.save()
+            with contextlib.suppress(LookupError), transaction.atomic():
+                Comment.objects.create(article=article, text="a")
+                (number,) = Invalidation.objects.filter(tag="library.comment:*").values_list("pk", flat=True)
+                raise LookupError
+            # As another one may, on SQLite, which gives the number away again.
+            Invalidation.objects.create(
+                pk=number, tag="x", digest="x" * 32, tenant="", cause="", made_at=timezone.now()
+            )
+        assert Invalidation.objects.get(applied_at=None).pk == number
 
     def test_however_many_savepoints_there_were_it_is_applied_once(self, store: Recorder) -> None:
         with CaptureQueriesContext(connection) as queries, transaction.atomic():
@@ -233,6 +263,41 @@ class TestUncommitted:
             transaction.rollback()
             transaction.set_autocommit(True)
         assert store.stamped == []
+
+    def test_without_autocommit_what_cannot_be_marked_is_no_error_of_the_committer(
+        self, store: Recorder, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        commits = []
+        transaction.set_autocommit(False)
+
+        def commit() -> None:
+            commits.append(1)
+            if len(commits) > 1:
+                raise OperationalError("the connection is lost")
+            connection.connection.commit()
+
+        try:
+            Article.objects.create(title="a")
+            with patch.object(connection, "_commit", commit):
+                transaction.commit()
+            assert held() is None
+            assert store.tags >= {ALL}
+        finally:
+            transaction.rollback()
+            transaction.set_autocommit(True)
+        assert len(commits) == 2
+        assert Invalidation.objects.filter(applied_at=None).count() == 2
+        assert "not marked so" in caplog.text
+
+    def test_what_the_end_of_that_commits_is_applied_too(self, store: Recorder) -> None:
+        transaction.set_autocommit(False)
+        try:
+            Article.objects.create(title="a")
+        finally:
+            transaction.set_autocommit(True)  # which SQLite commits by
+        assert held() is None
+        assert store.tags >= {ALL}
+        assert not Invalidation.objects.filter(applied_at=None).exists()
 
     def test_without_autocommit_a_rollback_leaves_nothing(self, store: Recorder) -> None:
         transaction.set_autocommit(False)

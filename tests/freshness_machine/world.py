@@ -141,7 +141,7 @@ class World:
 
     def _commit(self, process: Process, tags: Sequence[Tag], hook: outbox.Applying) -> None:
         deaths = self.oracle.committed(tags, process)
-        hook.ids = self.table.commit(deaths)
+        hook.ids = dict(zip(tags, self.table.commit(deaths), strict=False))
         hook()
         self.oracle.returned(deaths)
 

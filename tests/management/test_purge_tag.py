@@ -231,6 +231,13 @@ def test_without_redis_the_purge_is_written_and_pending_and_no_failure() -> None
     assert ask("0 of ('prices',)", "prices") == "miss"
 
 
+def test_a_second_time_inside_a_transaction_it_holds_when_that_has_committed_too() -> None:
+    with transaction.atomic():
+        for _ in range(2):
+            assert "in force when the transaction that is open around this" in purge("prices", "--tenant", "acme")
+    assert "no answer that hung on these tags" in purge("prices", "--tenant", "acme")
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_inside_a_transaction_it_holds_when_that_has_committed(fails: bool) -> None:
     keep(1, "prices")

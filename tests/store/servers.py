@@ -28,6 +28,13 @@ def until(told: Callable[[], Any], what: str = "it did not come about", seconds:
         time.sleep(0.02)
 
 
+def suspend(pid: int) -> None:
+    """A child of ours. Returns when it stands still: when the signal is sent, its threads may yet go on for a while."""
+    os.kill(pid, signal.SIGSTOP)
+    if hasattr(os, "waitid"):  # which leaves it to be seen that it stands still, as by who suspends it twice
+        os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+
+
 class Server:
     """One that keeps its memory in a directory; started anew it has what was last saved there."""
 
@@ -77,7 +84,7 @@ class Server:
         self.start()
 
     def hang(self) -> None:
-        os.kill(self.pid, signal.SIGSTOP)
+        suspend(self.pid)
 
     def wake(self) -> None:
         os.kill(self.pid, signal.SIGCONT)

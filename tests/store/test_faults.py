@@ -20,6 +20,7 @@ from aicache.testing import ClaudeServer, Reply
 from aicache.testing.valkey import Valkey
 from tests.claude.conftest import QUESTION, Asker
 from tests.claude.together import held, in_threads
+from tests.store.servers import suspend
 
 # What is pending is drained before Redis is believed again.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -42,7 +43,7 @@ class Server(Valkey):
     @contextmanager
     def hung(self) -> Iterator[None]:
         pid = self.pid
-        os.kill(pid, signal.SIGSTOP)
+        suspend(pid)
         try:
             yield
         finally:
@@ -141,7 +142,7 @@ def test_hung_during_a_call(asker: Asker, server: Server, claude: ClaudeServer) 
     pid = server.pid
 
     def answer(_: Any) -> Reply:
-        os.kill(pid, signal.SIGSTOP)
+        suspend(pid)
         return Reply.text("here")
 
     claude.answer = answer

@@ -23,6 +23,7 @@ from aicache.store.connections import Connections, Make
 from aicache.store.scripts import Plan
 from aicache.testing.valkey import Valkey
 from tests.store.conftest import URL
+from tests.store.servers import suspend
 
 SITE = "site"
 
@@ -116,7 +117,7 @@ def test_a_loop_that_ends_while_somebody_waits_ends() -> None:
 
         async def main() -> None:
             await connections.arun(one("PING"))
-            os.kill(pid, signal.SIGSTOP)
+            suspend(pid)
             asyncio.get_running_loop().leak = asyncio.create_task(last_word())  # type: ignore[attr-defined]
             await asyncio.sleep(0.01)
 

@@ -18,6 +18,7 @@ from aicache.store.connections import Connections
 from aicache.store.keys import Keys
 from aicache.testing.valkey import Valkey
 from tests.store.conftest import URL
+from tests.store.servers import suspend
 from tests.store.test_line import SITE, one
 
 
@@ -111,7 +112,7 @@ def test_a_loop_that_ends_while_its_line_opens_ends() -> None:
             asyncio.get_running_loop().leak = asyncio.create_task(connections.arun(one("PING")))  # type: ignore[attr-defined]
             await asyncio.sleep(0.01)
 
-        os.kill(pid, signal.SIGSTOP)
+        suspend(pid)
         began = time.monotonic()
         try:
             asyncio.run(main())

@@ -255,6 +255,19 @@ class OfPrice(models.Model):
     text = models.TextField()
 
 
+class Lower(models.CharField):  # type: ignore[type-arg]
+    """A field of a third party, which gives the database something else."""
+
+    def get_prep_value(self, value: Any) -> Any:
+        return str(super().get_prep_value(value)).lower()
+
+
+@register
+class ByLower(models.Model):
+    code = Lower(max_length=50, primary_key=True)
+    text = models.TextField()
+
+
 @register
 class ByMoment(models.Model):
     at = models.DateTimeField(primary_key=True)

@@ -10,9 +10,12 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 PATIENCE: Final = 3.0  # seconds
 
@@ -71,6 +74,29 @@ SERVICES: Final = {
         ),
     )
 }
+
+
+@contextmanager
+def postgresql_database() -> Iterator[dict[str, Any]]:
+    """Django's configuration of a new one, which is dropped in the end, whoever is connected to it."""
+    import psycopg
+
+    url = SERVICES["postgresql"].url
+    address, name = urlsplit(url), f"aicache_{uuid.uuid4().hex}"
+    with psycopg.connect(url, autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name}")
+    try:
+        yield {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": name,
+            "USER": unquote(address.username or ""),
+            "PASSWORD": unquote(address.password or ""),
+            "HOST": address.hostname,
+            "PORT": address.port or 5432,
+        }
+    finally:
+        with psycopg.connect(url, autocommit=True) as server:
+            server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def promised() -> list[Service]:

@@ -20,7 +20,7 @@ import aicache
 from aicache.context import current
 from aicache.core.operations import Unavailable
 from aicache.errors import ArgumentError, TenantMismatch
-from aicache.freshness import family, loads, registry
+from aicache.freshness import loads
 from aicache.freshness.loads import Loads
 from aicache.freshness.registry import source_of
 from aicache.testing import ClaudeServer
@@ -40,6 +40,7 @@ from tests.freshness.library.models import (
     Team,
     Ticket,
 )
+from tests.freshness.registering import registering
 
 BOTH = ["default", "other"]
 pytestmark = [pytest.mark.django_db(transaction=True, databases=BOTH), pytest.mark.usefixtures("aicache_memory")]
@@ -53,12 +54,8 @@ def _settled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def registered() -> Iterator[Callable[..., Any]]:
-    declared, known = dict(family._declared), dict(family._registered)
-    yield registry.register
-    for now, before in ((family._declared, declared), (family._registered, known)):
-        now.clear()
-        now.update(before)
-    family._kin.clear()
+    with registering() as register:
+        yield register
 
 
 def call() -> aicache.CallInfo:

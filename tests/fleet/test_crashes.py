@@ -6,12 +6,10 @@ import json
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -19,7 +17,7 @@ from aicache.freshness import databases, drain
 from aicache.models import Invalidation
 from tests.freshness.library.models import Article, Org, Ticket
 from tests.freshness.tables import database
-from tests.services import SERVICES
+from tests.services import SERVICES, postgresql_database
 from tests.store.servers import Server, serving
 
 ALIAS = "crashes"
@@ -91,25 +89,10 @@ def on_sqlite(directory: Path) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def on_postgresql(directory: Path) -> Iterator[dict[str, Any]]:
-    import psycopg
-
-    service = SERVICES["postgresql"]
-    if trouble := service.trouble():
+    if trouble := SERVICES["postgresql"].trouble():
         pytest.skip(f"PostgreSQL does not answer: {trouble}")
-    address, name = urlsplit(service.url), f"aicache_{uuid.uuid4().hex}"
-    with psycopg.connect(service.url, autocommit=True) as server:
-        server.execute(f"CREATE DATABASE {name}")
-        try:
-            yield {
-                "ENGINE": "django.db.backends.postgresql",
-                "NAME": name,
-                "USER": unquote(address.username or ""),
-                "PASSWORD": unquote(address.password or ""),
-                "HOST": address.hostname,
-                "PORT": address.port or 5432,
-            }
-        finally:
-            server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with postgresql_database() as configuration:
+        yield configuration
 
 
 @pytest.fixture(params=[on_sqlite, pytest.param(on_postgresql, marks=pytest.mark.services)])

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from aicache import apps, freshness
-from aicache.freshness import databases, family, registry, stamps
+from aicache.freshness import databases, stamps
 from tests.freshness.recorder import Recorder
+from tests.freshness.registering import registering
 
 
 @pytest.fixture(autouse=True)
@@ -24,12 +25,8 @@ def store() -> Iterator[Recorder]:
 @pytest.fixture
 def registered() -> Iterator[Callable[..., Any]]:
     """Registers for one test, also what was registered otherwise."""
-    declared, known = dict(family._declared), dict(family._registered)
-    yield registry.register
-    for now, before in ((family._declared, declared), (family._registered, known)):
-        now.clear()
-        now.update(before)
-    family._kin.clear()
+    with registering() as register:
+        yield register
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -23,7 +22,7 @@ from tests.freshness.library.models import Article, ByUuid, Contract, Document, 
 from tests.freshness.recorder import Recorder, tags
 from tests.freshness.tables import database, in_a_thread
 from tests.freshness.test_saves import MARKED, OUTBOX, queries
-from tests.services import SERVICES
+from tests.services import SERVICES, postgresql_database
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(90)]
 
@@ -34,32 +33,14 @@ SAVERS = 50
 @pytest.fixture
 def postgresql(django_db_blocker: Any) -> Iterator[Any]:
     """A database of the test's own, dropped afterwards."""
-    import psycopg
-
-    service = SERVICES["postgresql"]
-    if trouble := service.trouble():
+    if trouble := SERVICES["postgresql"].trouble():
         pytest.skip(f"PostgreSQL does not answer: {trouble}")
-    address, name = urlsplit(service.url), f"aicache_{uuid.uuid4().hex}"
-    with psycopg.connect(service.url, autocommit=True) as server:
-        server.execute(f"CREATE DATABASE {name}")
+    with postgresql_database() as configuration:
         try:
-            with (
-                django_db_blocker.unblock(),
-                database(
-                    ALIAS,
-                    ENGINE="django.db.backends.postgresql",
-                    NAME=name,
-                    USER=unquote(address.username or ""),
-                    PASSWORD=unquote(address.password or ""),
-                    HOST=address.hostname,
-                    PORT=address.port or 5432,
-                    OPTIONS={},
-                ) as connection,
-            ):
+            with django_db_blocker.unblock(), database(ALIAS, OPTIONS={}, **configuration) as connection:
                 yield connection
         finally:
             databases._migrated.pop(ALIAS, None)
-            server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def test_row_and_invalidation_are_one_transaction(postgresql: Any, store: Recorder) -> None:

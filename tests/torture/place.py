@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from tests.services import SERVICES
+from tests.services import SERVICES, postgresql_database
 
 TABLES = ("document", "notice", "shelf", "tombstone")
 
@@ -66,24 +64,8 @@ def database(wanted: str, directory: Path) -> Iterator[dict[str, Any]]:
             "CONN_MAX_AGE": None,
         }
         return
-    import psycopg
-
-    address, name = urlsplit(service.url), f"aicache_torture_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(service.url, autocommit=True) as server:
-        server.execute(f"CREATE DATABASE {name}")
-    try:
-        yield {
-            "ENGINE": "django.db.backends.postgresql",
-            "NAME": name,
-            "USER": unquote(address.username or ""),
-            "PASSWORD": unquote(address.password or ""),
-            "HOST": address.hostname,
-            "PORT": address.port or 5432,
-            "CONN_MAX_AGE": None,
-        }
-    finally:
-        with psycopg.connect(service.url, autocommit=True) as server:
-            server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with postgresql_database() as configuration:
+        yield {**configuration, "CONN_MAX_AGE": None}
 
 
 def set_up(configuration: dict[str, Any], redis: str, log: Path) -> None:

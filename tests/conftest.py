@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -18,9 +17,12 @@ pytest_plugins = ["aicache.testing.plugin"]
 
 
 @pytest.fixture(autouse=True)
-def _nothing_written() -> Iterator[None]:
-    """A process waits for the databases that it has written to, and the next test may not ask them."""
-    yield
-    from aicache.freshness import databases
+def _told_nothing_yet() -> None:
+    """What a process remembers of troubles that it has told, and of databases that it waits for, is no other test's."""
+    from aicache import cache
+    from aicache.freshness import databases, drain, loads, recovery, stamps
 
+    cache._database_failed = loads._failed = False
+    stamps._trouble = recovery._said = ""
+    drain._passed_over.clear()
     databases._written.clear()

@@ -46,12 +46,6 @@ BOTH = ["default", "other"]
 pytestmark = [pytest.mark.django_db(transaction=True, databases=BOTH), pytest.mark.usefixtures("aicache_memory")]
 
 
-@pytest.fixture(autouse=True)
-def _settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees what another's trouble has left."""
-    monkeypatch.setattr(loads, "_failed", False)
-
-
 @pytest.fixture
 def registered() -> Iterator[Callable[..., Any]]:
     with registering() as register:

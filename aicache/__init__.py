@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from aicache.claude import wrap
     from aicache.context import scope
     from aicache.core.records import CallInfo
+    from aicache.errors import IdempotencyConflict
     from aicache.freshness.registry import register
     from aicache.invalidation import invalidate
     from aicache.memo import remember
@@ -17,12 +18,24 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["GLOBAL", "CallInfo", "Calls", "info", "invalidate", "register", "remember", "scope", "wrap"]
+__all__ = [
+    "GLOBAL",
+    "CallInfo",
+    "Calls",
+    "IdempotencyConflict",
+    "info",
+    "invalidate",
+    "register",
+    "remember",
+    "scope",
+    "wrap",
+]
 
 _HOMES = {
     "GLOBAL": "aicache.tenants",
     "CallInfo": "aicache.core.records",
     "Calls": "aicache.calls",
+    "IdempotencyConflict": "aicache.errors",
     "info": "aicache.calls",
     "invalidate": "aicache.invalidation",
     "register": "aicache.freshness.registry",

@@ -12,7 +12,7 @@ class AicacheConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from aicache import checks, conf, freshness  # noqa: F401 - registers the checks; needs the app registry
+        from aicache import checks, conf, freshness, sqlite  # noqa: F401 - registers the checks; sees connections made
 
         conf.get_settings()
         freshness.start(_store)

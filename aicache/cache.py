@@ -1,4 +1,4 @@
-"""Drives flows: one driver that calls, one that awaits, over the site's one store."""
+"""Performs what flows ask for, in threads and in tasks, over the site's one store and one database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
@@ -20,16 +20,33 @@ from django.core.signals import setting_changed
 from django.utils import timezone
 
 from aicache.conf import Settings, cache_configuration, get_settings
+from aicache.core.driver import adrive, drive
 from aicache.core.flow import Serving, alone
-from aicache.core.operations import Call, Count, Elapsed, Flow, Moment, News, Now, Spawn, Unavailable, Wait
+from aicache.core.operations import (
+    Call,
+    Claim,
+    Count,
+    Elapsed,
+    Flow,
+    Keep,
+    Moment,
+    News,
+    Now,
+    Pause,
+    Recall,
+    Settle,
+    Spawn,
+    Unavailable,
+    Wait,
+)
 from aicache.core.policy import life
 from aicache.core.records import Ask, Called, Served
 from aicache.core.tags import digest
-from aicache.database import BUDGET, apart
-from aicache.freshness.generations import generations
+from aicache.database import BUDGET
+from aicache.durable import Durable, Work, counting, durable_of
 from aicache.freshness.recovery import recover
 from aicache.store import Address, Store
-from aicache.store.line import ended
+from aicache.store.line import ended, loop_runs
 
 logger = logging.getLogger("aicache")
 
@@ -41,10 +58,14 @@ _led: ContextVar[frozenset[tuple[str, str]]] = ContextVar("aicache_led", default
 
 
 class Cache:
-    """One for a process. ``store`` performs what needs one; the rest a flow asks for is done here."""
+    """One for a process. ``store`` performs what needs one; the rest a flow asks for is done here.
 
-    def __init__(self, store: Any) -> None:
+    ``durable``: None where there is no database for it.
+    """
+
+    def __init__(self, store: Any, durable: Durable | None = None) -> None:
         self.store = store
+        self.durable = durable
         self._background: set[asyncio.Task[Any]] = set()
 
     def serve(self, flow: Serving, call: Callable[[], Called]) -> Served:
@@ -58,23 +79,36 @@ class Cache:
                         return call()
                 case Wait() if _is_led_here(operation.ask):
                     return News.NOT_SHARED
-                case Wait() if _loop_runs() and self.store.leads(operation.token):
+                case Wait() if loop_runs() and self.store.leads(operation.token):
                     # The leader may be a task of the loop that this wait would stop.
                     return News.NOT_SHARED
                 case Spawn():
                     return self._start(operation.flow, call)
                 case Now() | Elapsed():
                     return _clock(operation, began)
-                case Count():
-                    return _counted(apart(generations, operation.tags))
+                case Count() | Recall() | Claim() | Settle():
+                    work = self._begun(operation)
+                    try:
+                        work.wait(BUDGET)
+                    except BaseException:
+                        work.abandon()
+                        raise
+                    return work.result()
+                case Keep():
+                    return self._keep(operation)
+                case Pause():
+                    if _is_led_here(operation.ask) or (operation.busy.here and loop_runs()):
+                        raise Unavailable("database")
+                    over = self._over(operation)
+                    return time.sleep(operation.seconds) if over is None else _wait(over, operation.seconds)
             return self.store.perform(operation)
 
-        served: Served = _drive(flow, perform)
+        served: Served = drive(flow, perform)
         return served
 
     async def aserve(self, flow: Serving, call: Callable[[], Awaitable[Called]]) -> Served:
         """As ``serve``, in this task; passes the cache by on another event loop than asyncio's, such as trio's."""
-        if not _loop_runs():
+        if not loop_runs():
             flow = alone("degraded", "no_event_loop")
         began = time.monotonic()
 
@@ -92,18 +126,43 @@ class Cache:
                     return True
                 case Now() | Elapsed():
                     return _clock(operation, began)
-                case Count():
-                    counting = apart(generations, operation.tags)
+                case Count() | Recall() | Claim() | Settle():
+                    work = self._begun(operation)
                     try:
-                        await ended(counting, BUDGET)
-                    except BaseException:
-                        counting.cancel()
+                        while (seconds := work.left(BUDGET)) > 0:
+                            await ended(work.future, seconds)
+                    except GeneratorExit:  # garbage is collected, perhaps inside a lock: a claim ends by itself
                         raise
-                    return _counted(counting, budget=0)
+                    except BaseException:
+                        work.abandon()
+                        raise
+                    return work.result()
+                case Keep():
+                    return self._keep(operation)
+                case Pause():
+                    if _is_led_here(operation.ask):
+                        raise Unavailable("database")
+                    over = self._over(operation)
+                    return await (asyncio.sleep(operation.seconds) if over is None else ended(over, operation.seconds))
             return await self.store.aperform(operation)
 
-        served: Served = await _adrive(flow, perform)
+        served: Served = await adrive(flow, perform)
         return served
+
+    def _begun(self, operation: Count | Recall | Claim | Settle) -> Work:
+        """Raises Unavailable."""
+        if isinstance(operation, Count):
+            return counting(operation)
+        if self.durable is None:
+            raise Unavailable("database")
+        return self.durable.begin(operation)
+
+    def _over(self, operation: Pause) -> Future[None] | None:
+        return None if self.durable is None else self.durable.over(operation)
+
+    def _keep(self, operation: Keep) -> None:
+        if self.durable is not None:
+            self.durable.keep(operation)
 
     def _start(self, flow: Flow, call: Callable[[], Called]) -> bool:
         run = contextvars.copy_context().run
@@ -128,32 +187,8 @@ class Cache:
             logger.warning("renewing a stale answer failed", exc_info=True)
 
 
-def _drive(flow: Flow, perform: Callable[[Any], Any]) -> Any:
-    try:
-        operation = next(flow)
-        while True:
-            try:
-                result = perform(operation)
-            except BaseException as error:  # noqa: BLE001 - the flow decides, and raises it again
-                operation = flow.throw(error)
-            else:
-                operation = flow.send(result)
-    except StopIteration as end:
-        return end.value
-
-
-async def _adrive(flow: Flow, perform: Callable[[Any], Awaitable[Any]]) -> Any:
-    try:
-        operation = next(flow)
-        while True:
-            try:
-                result = await perform(operation)
-            except BaseException as error:  # noqa: BLE001 - the flow decides, and raises it again
-                operation = flow.throw(error)
-            else:
-                operation = flow.send(result)
-    except StopIteration as end:
-        return end.value
+def _wait(future: Future[None], seconds: float) -> None:
+    wait([future], seconds)
 
 
 @contextmanager
@@ -168,35 +203,6 @@ def _leading(ask: Ask | None) -> Iterator[None]:
 
 def _is_led_here(ask: Ask) -> bool:
     return (ask.tenant, ask.key) in _led.get()
-
-
-def _loop_runs() -> bool:
-    """Whether an asyncio loop runs in this very thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
-def _counted(counting: Future[tuple[int, ...]], budget: float = BUDGET) -> tuple[int, ...]:
-    """Raises Unavailable."""
-    global _database_failed
-    try:
-        counted = counting.result(budget)
-    except Exception as error:
-        counting.cancel()
-        if not _database_failed:
-            logger.warning("the database cannot say what is fresh: strict calls go to upstream", exc_info=error)
-        _database_failed = True
-        raise Unavailable("database") from error
-    if _database_failed:
-        logger.warning("the database says again what is fresh")
-    _database_failed = False
-    return counted
-
-
-_database_failed = False
 
 
 def _clock(operation: Now | Elapsed, began: float) -> Moment | float:
@@ -227,7 +233,7 @@ def get_cache() -> Cache:
                 settings = get_settings()
                 store = Store(Address.of_alias(cache_configuration(settings)), site(settings))
                 store.connections.recovering.append(recover)
-                _made = Cache(store)
+                _made = Cache(store, durable_of(settings, site(settings)))
     return _made
 
 

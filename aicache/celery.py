@@ -25,5 +25,6 @@ BEAT_SCHEDULE: Final[dict[str, dict[str, Any]]] = {
         "reclaim": MINUTE,
         "index_tags": 5 * MINUTE,
         "compact_invalidations": 60 * MINUTE,
+        "prune": 60 * MINUTE,
     }.items()
 }

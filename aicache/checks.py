@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 from django.utils.module_loading import import_string
 
 from aicache.conf import Settings, cache_configuration, get_settings, middleware_paths
 from aicache.store import Address
 
+IMMEDIATE: Final = ("IMMEDIATE", "EXCLUSIVE")
 SCOPE_MIDDLEWARE = "aicache.middleware.ScopeMiddleware"
 
 
@@ -24,6 +26,28 @@ def check_settings(app_configs: Sequence[Any] | None, **_: Any) -> list[CheckMes
     except ImproperlyConfigured as error:
         return [Error(str(error), hint="See docs/settings.md.", id="aicache.E001")]
     return [*_alias(settings), *_tenant(settings), *_order()]
+
+
+@register(Tags.caches, deploy=True)
+def check_sqlite(app_configs: Sequence[Any] | None, **_: Any) -> list[CheckMessage]:
+    """W004: a site whose transactions on SQLite may be failed by what is written beside them."""
+    try:
+        using = get_settings().database
+    except ImproperlyConfigured:
+        return []
+    chosen = connections.settings.get(using, {})
+    mode = str(chosen.get("OPTIONS", {}).get("transaction_mode", "")).upper()
+    if not chosen.get("ENGINE", "").endswith(".sqlite3") or mode in IMMEDIATE:
+        return []
+    return [
+        Warning(
+            f"the database {using!r} is SQLite, which fails a transaction that reads before it writes when anything is "
+            "written in between, such as by aicache in another process",
+            hint=f'Set DATABASES["{using}"]["OPTIONS"]["transaction_mode"] to "IMMEDIATE", or name another database '
+            'in AICACHE["DATABASE"].',
+            id="aicache.W004",
+        )
+    ]
 
 
 def _alias(settings: Settings) -> list[CheckMessage]:

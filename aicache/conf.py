@@ -45,6 +45,8 @@ class Settings:
     tenant: TenantSource | None = None
     single_tenant: bool = False
     database: str = "default"
+    durable: bool = True
+    store_requests: bool = False
     policies: Mapping[str, Policy] = None  # type: ignore[assignment]  # never None after load()
     default_policy: str = "default"
 
@@ -84,6 +86,8 @@ def load(given: Any) -> Settings:
         tenant=_tenant(given.get("TENANT")),
         single_tenant=_typed(given, "SINGLE_TENANT", False, bool, "True or False"),
         database=_typed(given, "DATABASE", "default", str, "a key of DATABASES"),
+        durable=_typed(given, "DURABLE", True, bool, "True or False"),
+        store_requests=_typed(given, "STORE_REQUESTS", False, bool, "True or False"),
         policies=known,
         default_policy=_typed(given, "DEFAULT_POLICY", "default", str, "the name of a policy"),
     )

@@ -4,147 +4,28 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import closing, contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import closing
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from asgiref.sync import iscoroutinefunction
-from django.db import DatabaseError, InterfaceError
 
 from aicache.calls import Calls
 from aicache.conf import get_settings
-from aicache.core.operations import Unavailable
-from aicache.core.records import CallInfo, Status
-from aicache.core.tags import Tag, hanging, members
 from aicache.errors import ArgumentError, TenantMismatch, WrongKind
+from aicache.frame import OUTSIDE, Frame, current, enter
 from aicache.freshness.family import spelled
-from aicache.freshness.loads import Loads
-from aicache.freshness.options import MOST_TAGS, listed, names
-from aicache.freshness.outbox import uncommitted
-from aicache.freshness.registry import is_label, source_of
-from aicache.freshness.source import Source, Sources
-from aicache.tenants import ONLY, Tenant, encodable, normalised, tenant_digest
+from aicache.freshness.options import listed, names
+from aicache.freshness.registry import source_of
+from aicache.freshness.source import Source
+from aicache.tenants import encodable, normalised
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 A_LIST: Final = "accepted: a list, such as {}=['one', 'another']"
-
-TROUBLE: Final = (Unavailable, DatabaseError, InterfaceError)
-"""What keeps a source from being read: the cache is passed by, and the caller has no error of it."""
-
-
-NO_SOURCES: Final = Sources(())
-NO_VERSIONS: Final[tuple[tuple[str, str], ...]] = ()
-
-
-class Reading(NamedTuple):
-    """What a call is made from, as it is then. ``status``: where it therefore passes the cache by."""
-
-    names: frozenset[str]
-    versions: tuple[tuple[str, str], ...] = NO_VERSIONS
-    tags: tuple[Tag, ...] = ()
-    status: Status | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """What the open scopes add up to. ``calls`` are the collectors of all of them.
-
-    ``told``: the tags that the sources gave as the scope was opened.
-    ``nobody``: the site's callable has been asked, and said that there is no tenant.
-    """
-
-    tenant: Tenant | None = None
-    locale: str = ""
-    tags: frozenset[str] = frozenset()
-    told: frozenset[str] = frozenset()
-    sources: Sources = NO_SOURCES
-    policy: str | None = None
-    vary: tuple[str, ...] = ()
-    bypass: bool = False
-    refresh: bool = False
-    variant: int = 0
-    nobody: bool = False
-    calls: tuple[Calls, ...] = ()
-    around: Frame | None = field(default=None, repr=False)
-    opened_by: scope | None = field(default=None, repr=False)
-
-    @property
-    def named(self) -> frozenset[str]:
-        """The tags of a call that passes the cache by: those that were given, and those of its sources."""
-        return self.tags | self.told
-
-    def read(self, tenant: Tenant) -> Reading:
-        """Raises TenantMismatch where a source is another tenant's, and ArgumentError where it says odd things."""
-        names, versions = self.tags, NO_VERSIONS
-        if self.sources:
-            if (unsaved := self.sources.unsaved()) is not None:
-                return Reading(self.named, status="bypass", reason=f"unsaved:{unsaved}")
-            loads = Loads()
-            try:
-                self.sources.refuse_others(tenant, loads)
-                names, versions = names | self.sources.names(), self.sources.versions(loads)
-            except TROUBLE:
-                return Reading(self.named, status="degraded", reason="database")
-        every_row = {members(name) for name in self.tags if is_label(name)}
-        tags = hanging(names | every_row, tenant_digest(tenant))
-        if tags and (dying := uncommitted(tags)) is not None:
-            return Reading(names, versions, tags, status="bypass", reason=f"uncommitted:{dying.shown}")
-        return Reading(names, versions, tags)
-
-    def opened(self) -> Frame:
-        """With what the sources say now. Raises ArgumentError, also where that is too much, and TenantMismatch.
-
-        What cannot be read now is looked at when a call is made.
-        """
-        frame = self
-        if self.sources and self.sources.unsaved() is None:
-            try:
-                frame = replace(self, told=self.sources.names())
-                if self.tenant is not None:
-                    self.sources.refuse_others(self.tenant, Loads())
-            except TROUBLE:
-                pass
-        if len(frame.named) > MOST_TAGS:
-            raise ArgumentError(
-                f"tags add up to {len(frame.named)}; accepted: at most {MOST_TAGS} a call, those of sources included"
-            )
-        return frame
-
-    def record(self, call: str, info: CallInfo) -> None:
-        for calls in self.calls:
-            calls.record(call, info)
-
-
-OUTSIDE: Final = Frame()
-_frame: ContextVar[Frame] = ContextVar("aicache.scope", default=OUTSIDE)
-
-
-def current() -> Frame:
-    """The innermost open scope of this thread or task."""
-    return _frame.get()
-
-
-def current_tenant() -> Tenant | None:
-    """Whose a call made now would be; None: nobody said."""
-    settings = get_settings()
-    if settings.single_tenant:
-        return ONLY
-    frame = current()
-    if frame.tenant is not None:
-        return frame.tenant
-    source = settings.tenant
-    if frame.nobody or source is None or source.needs_request or source.is_async:
-        return None
-    return normalised(source.ask(), TENANT_SETTING)
-
-
-TENANT_SETTING: Final = 'the result of AICACHE["TENANT"]'
 
 
 class scope:  # noqa: N801 - used like a function, in the manner of contextlib
@@ -170,6 +51,7 @@ class scope:  # noqa: N801 - used like a function, in the manner of contextlib
         bypass: bool | None = None,
         refresh: bool | None = None,
         variant: int | None = None,
+        idempotency_key: str | None = None,
     ) -> None:
         self._tenant = normalised(tenant, "tenant")
         if self._tenant is None and tenant is not None:
@@ -183,6 +65,8 @@ class scope:  # noqa: N801 - used like a function, in the manner of contextlib
         self._keep("bypass", bypass, bool, "True or False")
         self._keep("refresh", refresh, bool, "True or False")
         self._keep("variant", variant, int, "a number")
+        # Not inherited: the calls of an inner scope are others than the one that this names.
+        self._set["idempotency_key"] = None if idempotency_key is None else named_once(idempotency_key)
 
     def _keep(self, name: str, value: Any, kind: type, accepted: str) -> None:
         if value is None:
@@ -193,7 +77,7 @@ class scope:  # noqa: N801 - used like a function, in the manner of contextlib
 
     def __enter__(self) -> Calls:
         calls = Calls()
-        _frame.set(self._frame_inside(current(), calls))
+        enter(self._frame_inside(current(), calls))
         return calls
 
     def __exit__(
@@ -205,7 +89,7 @@ class scope:  # noqa: N801 - used like a function, in the manner of contextlib
         while frame is not None and frame.opened_by is not self:
             frame = frame.around
         if frame is not None:
-            _frame.set(frame.around or OUTSIDE)
+            enter(frame.around or OUTSIDE)
 
     def _frame_inside(self, around: Frame, calls: Calls) -> Frame:
         settings = get_settings()
@@ -269,19 +153,19 @@ class scope:  # noqa: N801 - used like a function, in the manner of contextlib
             return await coroutine
 
 
+LONGEST_KEY: Final = 255
+
+
+def named_once(key: Any, name: str = "idempotency_key") -> str:
+    """An idempotency key. Raises ArgumentError."""
+    if not isinstance(key, str) or not 1 <= len(key) <= LONGEST_KEY:
+        shown = key if not isinstance(key, str) or len(key) <= 60 else f"{key[:60]}…"
+        raise ArgumentError(f"{name} is {shown!r}; accepted: a text of 1 to {LONGEST_KEY} characters")
+    return encodable(name, key)
+
+
 def _is(function: Any, kind: Callable[[Any], bool]) -> bool:
     return kind(function) or kind(getattr(function, "__call__", None))  # noqa: B004 - of an object, what calling it runs
-
-
-@contextmanager
-def resumed(frame: Frame) -> Iterator[None]:
-    """Steps back into a scope that was left, such as for the next chunk of a streaming response."""
-    outside = current()
-    _frame.set(frame)
-    try:
-        yield
-    finally:
-        _frame.set(outside)
 
 
 def _sources(given: Iterable[Any]) -> list[Source]:

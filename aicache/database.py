@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from contextlib import AbstractContextManager, nullcontext
+from multiprocessing.util import Finalize
 from typing import Any, Final, ParamSpec, TypeVar
 
 from django.db import close_old_connections, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.creation import TEST_DATABASE_PREFIX
+from django.db.backends.signals import connection_created
+
+from aicache.forks import held_off
+
+SQLITE: Final = ("sqlite3", "spatialite")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,6 +31,26 @@ BUDGET: Final = 0.5
 PATIENCE: Final = 1.0
 # Each thread has a connection of its own, for as long as CONN_MAX_AGE says.
 THREADS: Final = 4
+# Who waits for a turn waits on while others get theirs, for so many budgets at most.
+LONGEST: Final = 10
+
+
+class Turn(Future[R]):
+    """Work for a thread. ``line``: those who wait for the same threads."""
+
+    def __init__(self, line: Threads) -> None:
+        super().__init__()
+        self._line = line
+        self._put_at = time.monotonic()
+        self._began_at: float | None = None
+
+    def begin(self) -> None:
+        self._began_at = self._line.moved_at = time.monotonic()
+
+    def left(self, budget: float) -> float:
+        """Seconds for which it is worth waiting, where a database that answers nothing may cost ``budget``."""
+        since = self._began_at or max(self._put_at, self._line.moved_at)
+        return min(since + budget, self._put_at + LONGEST * budget) - time.monotonic()
 
 
 class Threads:
@@ -32,14 +61,15 @@ class Threads:
 
     def __init__(self, most: int) -> None:
         self.count = 0
-        self.waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self.waiting: deque[tuple[Turn[Any], Callable[[], Any]]] = deque()
+        self.moved_at = 0.0
         self._most = most
         self._idle = 0
         self._changed = threading.Condition()
 
-    def submit(self, function: Callable[[], R]) -> Future[R]:
+    def submit(self, function: Callable[[], R]) -> Turn[R]:
         """Raises nothing: where there is no thread to be had, the future does."""
-        future: Future[R] = Future()
+        future: Turn[R] = Turn(self)
         with self._changed:
             # While all of them hang, callers come, and give up, in this order.
             while self.waiting and self.waiting[0][0].cancelled():
@@ -65,13 +95,19 @@ class Threads:
                     self._changed.wait()
                 self._idle -= 1
                 work = self.waiting.popleft()
+            work[0].begin()
             _carry_out(*work)
             del work  # nobody else may want it any more
 
 
 def _start(work: Callable[[], None]) -> None:
     """Raises RuntimeError: there are no more threads on this machine, or none any more as the interpreter ends."""
-    threading.Thread(target=work, name="aicache-database", daemon=True).start()
+
+    def run() -> None:
+        on_connections_of_its_own()
+        work()
+
+    threading.Thread(target=run, name="aicache-database", daemon=True).start()
 
 
 def _carry_out(future: Future[Any], function: Callable[[], Any]) -> None:
@@ -89,21 +125,22 @@ _threads = Threads(THREADS)
 _asked: dict[str, Future[Any]] = {}
 
 
-def apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+def apart(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Turn[R]:
     """Runs a function that uses the ORM in another thread, on connections of that thread, in autocommit.
 
     Inside a test case's transaction it runs here: nobody else can see what is in there. Raises nothing itself.
     """
 
     def run() -> R:
-        try:
-            return function(*args, **kwargs)
-        finally:
-            leave()
+        with unforked():
+            try:
+                return function(*args, **kwargs)
+            finally:
+                leave()
 
-    if not _is_in_test():
+    if not in_test():
         return _threads.submit(run)
-    done: Future[R] = Future()
+    done: Turn[R] = Turn(_threads)
     try:
         done.set_result(function(*args, **kwargs))
     except Exception as error:  # noqa: BLE001 - it is raised where the result is asked for
@@ -117,7 +154,7 @@ def ask(using: str, question: Callable[[str], R]) -> R:
     Raises what it raises, and RuntimeError where there is no thread to be had. However often one is asked that hangs,
     it holds one thread, and none of those that strict calls need.
     """
-    if _is_in_test():
+    if in_test():
         return question(using)
     earlier = _asked.get(using)
     if earlier is not None and not _ends(earlier):
@@ -125,10 +162,11 @@ def ask(using: str, question: Callable[[str], R]) -> R:
     answer: Future[R] = Future()
 
     def run() -> R:
-        try:
-            return question(using)
-        finally:
-            leave(whole=True)
+        with unforked():
+            try:
+                return question(using)
+            finally:
+                leave(whole=True)
 
     _start(lambda: _carry_out(answer, run))
     _asked[using] = answer
@@ -141,14 +179,21 @@ def _ends(answer: Future[Any]) -> bool:
     return bool(wait([answer], PATIENCE).done)
 
 
+def unforked() -> AbstractContextManager[None]:
+    """No fork happens in here, where that would do harm."""
+    engines = (chosen.get("ENGINE", "") for chosen in connections.settings.values())
+    return held_off() if any(engine.endswith(SQLITE) for engine in engines) else nullcontext()
+
+
 def leave(*, whole: bool = False) -> None:
     """Closes what the site's CONN_MAX_AGE says of this thread's connections, or the ``whole`` of them."""
-    close_old_connections()
-    known: list[Any] = list(connections.all(initialized_only=True))
-    for connection in known:
-        # Of a database in memory Django keeps the connection; nobody but the thread itself could close it later.
-        if whole or _is_of_tests(connection) or (connection.vendor == "sqlite" and connection.is_in_memory_db()):
-            BaseDatabaseWrapper.close(connection)
+    with unforked():
+        close_old_connections()
+        known: list[Any] = list(connections.all(initialized_only=True))
+        for connection in known:
+            # Of a database in memory Django keeps the connection; nobody but the thread itself could close it later.
+            if whole or _is_of_tests(connection) or (connection.vendor == "sqlite" and connection.is_in_memory_db()):
+                BaseDatabaseWrapper.close(connection)
 
 
 def _is_of_tests(connection: Any) -> bool:
@@ -157,15 +202,44 @@ def _is_of_tests(connection: Any) -> bool:
     return str(chosen["NAME"]).startswith(str(chosen["TEST"].get("NAME") or TEST_DATABASE_PREFIX))
 
 
+_here = threading.local()
+
+
+def on_connections_of_its_own() -> None:
+    """This thread is ours: each statement of its connections is committed, whatever AUTOCOMMIT says of the site's."""
+    _here.is_ours = True
+
+
+def _commit_by_itself(connection: Any, **_: Any) -> None:
+    if getattr(_here, "is_ours", False) and not connection.autocommit:
+        connection.set_autocommit(True)
+
+
+connection_created.connect(_commit_by_itself, dispatch_uid="aicache.database")
+
+
+def in_test() -> bool:
+    """Whether this thread is inside a test case's transaction, which nobody else sees into."""
+    return any(
+        of_test(block) for connection in connections.all(initialized_only=True) for block in connection.atomic_blocks
+    )
+
+
 def of_test(block: Any) -> bool:
     """Whether this ``atomic`` is the one that Django's TestCase wraps each test in."""
     return bool(getattr(block, "_from_testcase", False))
 
 
-def _is_in_test() -> bool:
-    return any(
-        of_test(block) for connection in connections.all(initialized_only=True) for block in connection.atomic_blocks
-    )
+def in_memory(using: str) -> bool:
+    """Whether it is an SQLite database in memory: no other process can read it."""
+    connection: Any = connections[using]
+    return bool(connection.vendor == "sqlite" and connection.is_in_memory_db())
+
+
+def at_exit(function: Callable[[], Any]) -> None:
+    """Has it called as this process ends, be it one of ``multiprocessing``, which end without ``atexit``."""
+    atexit.register(function)
+    Finalize(None, function, exitpriority=10)
 
 
 def _forget_after_fork() -> None:

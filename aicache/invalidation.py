@@ -10,9 +10,9 @@ from django.db.models import Model, QuerySet
 from django.db.models.query import ModelIterable
 
 from aicache.conf import get_settings
-from aicache.context import current_tenant
 from aicache.core.tags import members
 from aicache.errors import ArgumentError, TenantMismatch
+from aicache.frame import current_tenant
 from aicache.freshness import family, outbox, rows, transactions
 from aicache.freshness.family import Registered
 from aicache.freshness.options import one_name

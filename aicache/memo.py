@@ -7,17 +7,19 @@ import json
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from aicache.cache import get_cache
+from aicache.cache import get_cache, site
 from aicache.conf import get_settings
-from aicache.context import Frame, Reading, current, current_tenant
 from aicache.core.fingerprint import Question, Unkeyable, fingerprint
-from aicache.core.flow import serve
-from aicache.core.records import Answer, Ask, Called, CallInfo, Failure, Served, Status
-from aicache.errors import ArgumentError, WrongKind
-from aicache.tenants import shown, tenant_digest
+from aicache.core.flow import Serving, serve
+from aicache.core.once import once
+from aicache.core.records import Answer, Ask, Called, CallInfo, Failure, Pin, Served, Status
+from aicache.errors import ArgumentError, WrongKind, reason_of
+from aicache.frame import Frame, Reading, current, current_tenant, purged_here
+from aicache.ledger import counting
+from aicache.tenants import Tenant, shown, tenant_digest
 
 PATH: Final = "aicache.remember"
 WHOLE: Final = {"type": "message", "stop_reason": "end_turn"}  # a value is whole as soon as it is there
@@ -42,34 +44,46 @@ def remember(request: Mapping[str, Any], call: Callable[[], Any]) -> Any:
         return _aremember(asked, call)
 
     def calling() -> Called:
+        counting.sent(asked.tenant)
         return _called(call())
 
     with asked.failing():
-        served = asked.passed(calling()) if asked.ask is None else get_cache().serve(serve(asked.ask), calling)
+        served = asked.passed(calling()) if asked.ask is None else get_cache().serve(asked.serving(asked.ask), calling)
     return asked.value(served)
 
 
 async def _aremember(asked: _Asked, call: Callable[[], Awaitable[Any]]) -> Any:
     async def calling() -> Called:
+        await counting.asent(asked.tenant)
         return _called(await call())
 
     with asked.failing():
         if asked.ask is None:
             served = asked.passed(await calling())
         else:
-            served = await get_cache().aserve(serve(asked.ask), calling)
+            served = await get_cache().aserve(asked.serving(asked.ask), calling)
     return asked.value(served)
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """``ask`` is None where the cache is passed by, with ``status`` and ``reason`` saying why."""
+    """``ask`` is None where the cache is passed by, with ``status`` and ``reason`` saying why.
+
+    ``tenant``: whose it counts as, None for nobody's.
+    """
 
     frame: Frame
+    tenant: Tenant | None
     ask: Ask | None = None
     names: frozenset[str] = frozenset()
     status: Status = "miss"
     reason: str = ""
+    pin: Pin | None = None
+    call: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def serving(self, ask: Ask) -> Serving:
+        """How it is answered. ``ask`` is its own."""
+        return serve(ask) if self.pin is None else once(self.pin, lambda: serve(ask))
 
     def passed(self, called: Called) -> Served:
         return Served(self.status, self.reason, own=called)
@@ -78,25 +92,26 @@ class _Asked:
         answer = served.given.answer if served.own is None else served.own.outcome
         if isinstance(answer, Failure):  # a call of one's own raises, and what was not stored is not shared
             raise LookupError(f"the call failed: {answer}")
-        self._record(CallInfo.of(served, self.key, self.names))
+        self._record(CallInfo.of(served, self.key, self.names), served)
         return json.loads(answer.body)
 
     @contextmanager
     def failing(self) -> Iterator[None]:
         """Counts the call where it fails."""
+        counting.began(self.call)
         try:
             yield
         except BaseException as error:
-            reason = f"raised:{type(error).__name__}"
-            self._record(CallInfo("error", reason, key=self.key, tags=self.names))
+            self._record(CallInfo("error", reason_of(error), key=self.key, tags=self.names))
             raise
 
     @property
     def key(self) -> str:
         return self.ask.key if self.ask else ""
 
-    def _record(self, info: CallInfo) -> None:
-        self.frame.record(uuid.uuid4().hex, info)
+    def _record(self, info: CallInfo, served: Served | None = None) -> None:
+        self.frame.record(self.call, info)
+        counting.ended(self.call, self.tenant, info, served, site=site)
 
 
 def _asked(request: Mapping[str, Any]) -> _Asked:
@@ -117,7 +132,8 @@ def _asked(request: Mapping[str, Any]) -> _Asked:
     except Unkeyable as error:
         raise ArgumentError(f"request is no JSON: {error}; accepted: a JSON-able mapping") from error
     if tenant is None or read.status is not None:
-        return _Asked(frame, None, read.names, read.status or "unscoped", read.reason)
+        whose = tenant if tenant is not None or read.status == "unscoped" else counting.whose(current_tenant)
+        return _Asked(frame, whose, None, read.names, read.status or "unscoped", read.reason)
     policy = settings.policy(frame.policy or settings.default_policy)
     ask = Ask(
         print_.key,
@@ -129,8 +145,13 @@ def _asked(request: Mapping[str, Any]) -> _Asked:
         tags=read.tags,
         sources=read.versions,
         owner=shown(tenant),
+        model=model if isinstance(model := request.get("model"), str) else "",
+        body=body if settings.store_requests else None,
     )
-    return _Asked(frame, ask, read.names)
+    if purged_here(ask):
+        return _Asked(frame, tenant, None, read.names, "bypass", "uncommitted:answer")
+    name = frame.idempotency_key
+    return _Asked(frame, tenant, ask, read.names, pin=None if name is None else Pin(name, ask, question))
 
 
 def _called(value: Any) -> Called:

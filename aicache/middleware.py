@@ -14,7 +14,8 @@ from django.http.response import HttpResponseBase
 from django.utils.translation import get_language
 
 from aicache.conf import get_settings
-from aicache.context import TENANT_SETTING, Frame, current, resumed, scope
+from aicache.context import scope
+from aicache.frame import TENANT_SETTING, Frame, current, resumed
 from aicache.tenants import Tenant, normalised
 
 

@@ -1,4 +1,7 @@
-"""What the database remembers of tags. Rows are written by ``freshness`` alone."""
+"""What the database remembers: which tags died, copies of answers, idempotency keys, and what was counted.
+
+Who writes them: ``freshness`` the first two, ``durable`` the next two, ``ledger`` the rest.
+"""
 
 from __future__ import annotations
 
@@ -61,3 +64,152 @@ class InvalidationTag(models.Model):
 
     def __str__(self) -> str:
         return self.tag
+
+
+class CacheEntry(models.Model):
+    """The copy of a stored answer, for when Redis has lost it. Written when its caller has long had it.
+
+    ``digest``: that of site, tenant and key; ``question``: the same with the lineage in place of the key. ``payload``:
+    the answer, compressed, as ``store.payload`` writes it, with how often the database had seen each tag invalidated
+    before upstream was called: under other counts it is dead. ``tags``: names, for people. ``sources``: label and
+    version of each row that it was made from. ``hits``: about how often it was served from Redis or from here.
+    ``request``: JSON, only where ``AICACHE["STORE_REQUESTS"]`` says so.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    digest = models.CharField(max_length=32, unique=True, editable=False)
+    question = models.CharField(max_length=32, editable=False)
+    lineage = models.CharField(max_length=64, editable=False)
+    key = models.CharField(_("key"), max_length=64)
+    owner = models.CharField(max_length=32, editable=False)
+    tenant = models.CharField(_("tenant"), max_length=LONGEST_LABEL, blank=True)
+    everybody = models.BooleanField(_("everybody's"), default=False)
+    model = models.CharField(_("model"), max_length=LONGEST_LABEL, blank=True)
+    policy = models.CharField(_("policy"), max_length=LONGEST_LABEL)
+    tags = models.JSONField(_("tags"), default=list, blank=True)
+    sources = models.JSONField(default=list, editable=False)
+    tokens = models.PositiveBigIntegerField(_("tokens"), default=0)
+    cost_usd = models.DecimalField(_("cost"), max_digits=16, decimal_places=8, null=True, blank=True)
+    created_at = models.DateTimeField(_("created"))
+    fresh_until = models.DateTimeField(_("fresh until"))
+    expires_at = models.DateTimeField(_("expires"))
+    hits = models.PositiveBigIntegerField(_("hits"), default=0)
+    hit_at = models.DateTimeField(_("last hit"), null=True, blank=True)
+    payload = models.BinaryField()
+    request = models.TextField(_("request"), null=True, blank=True)  # noqa: DJ001 - "" is no request; NULL is none kept
+
+    class Meta:
+        default_permissions = ("view",)
+        permissions = (("purge_entry", _("Can purge entries")),)
+        verbose_name = _("entry")
+        verbose_name_plural = _("entries")
+        indexes = (
+            models.Index(fields=["question", "id"], name="aicache_entry_question"),
+            models.Index(fields=["expires_at"], name="aicache_entry_expires"),
+            models.Index(fields=["key"], name="aicache_entry_key"),
+        )
+
+    def __str__(self) -> str:
+        return self.key[:12]
+
+
+class IdempotencyKey(models.Model):
+    """One answer for a name: the same request under the same key gets it again, another request is a conflict.
+
+    ``digest``: that of site, tenant and key. ``question``: the lineage of the request. ``parts``: salted digests of the
+    request's parts, to name those that differ. ``holder``: who is calling upstream for it, until ``held_until`` unless
+    it is prolonged. ``answer``: the key of the pinned answer, "" while there is none; ``payload`` as in CacheEntry.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    digest = models.CharField(max_length=32, unique=True, editable=False)
+    name = models.CharField(_("key"), max_length=LONGEST_LABEL)
+    owner = models.CharField(max_length=32, editable=False)
+    tenant = models.CharField(_("tenant"), max_length=LONGEST_LABEL, blank=True)
+    everybody = models.BooleanField(_("everybody's"), default=False)
+    model = models.CharField(_("model"), max_length=LONGEST_LABEL, blank=True)
+    question = models.CharField(max_length=64, editable=False)
+    parts = models.JSONField(default=dict, editable=False)
+    holder = models.CharField(max_length=32, blank=True, editable=False)
+    held_until = models.DateTimeField(_("held until"), null=True, blank=True)
+    answer = models.CharField(_("answer"), max_length=64, blank=True)
+    payload = models.BinaryField(null=True)
+    created_at = models.DateTimeField(_("created"))
+    answered_at = models.DateTimeField(_("answered"), null=True, blank=True)
+    expires_at = models.DateTimeField(_("expires"))
+
+    class Meta:
+        default_permissions = ("view",)
+        permissions = (("forget_key", _("Can forget idempotency keys")),)
+        verbose_name = _("idempotency key")
+        verbose_name_plural = _("idempotency keys")
+        indexes = (models.Index(fields=["expires_at"], name="aicache_key_expires"),)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CallCount(models.Model):
+    """What one process counted for one tenant in one minute: whole figures, which only that process writes.
+
+    So a row that is written twice, or late, is right all the same. Older ones are one for each hour, of no process: "".
+    ``minute``: unix seconds of its beginning. ``owner``: digest of the tenant, "" for calls of nobody's. The rest are
+    numbers of calls, but ``upstream_calls`` of requests that were sent, ``unpriced`` of answers served without upstream
+    whose price is not known, ``saved_tokens``, and billionths of a dollar. One that is not complete may be negative.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    process = models.CharField(max_length=32, blank=True, editable=False)
+    minute = models.BigIntegerField()
+    owner = models.CharField(max_length=32, blank=True, editable=False)
+    tenant = models.CharField(_("tenant"), max_length=LONGEST_LABEL, blank=True)
+    everybody = models.BooleanField(_("everybody's"), default=False)
+    hit = models.BigIntegerField(default=0)
+    stale = models.BigIntegerField(default=0)
+    semantic = models.BigIntegerField(default=0)
+    coalesced = models.BigIntegerField(default=0)
+    miss = models.BigIntegerField(default=0)
+    bypass = models.BigIntegerField(default=0)
+    unscoped = models.BigIntegerField(default=0)
+    degraded = models.BigIntegerField(default=0)
+    error = models.BigIntegerField(default=0)
+    upstream_calls = models.BigIntegerField(default=0)
+    saved_tokens = models.BigIntegerField(default=0)
+    unpriced = models.BigIntegerField(default=0)
+    saved_nano_usd = models.BigIntegerField(default=0)
+    premium_nano_usd = models.BigIntegerField(default=0)
+
+    class Meta:
+        default_permissions = ("view",)
+        verbose_name = _("count")
+        verbose_name_plural = _("counts")
+        constraints = (models.UniqueConstraint(fields=["process", "minute", "owner"], name="aicache_count_cell"),)
+        indexes = (models.Index(fields=["minute"], name="aicache_count_minute"),)
+
+    def __str__(self) -> str:
+        return f"{self.tenant} {self.minute}"
+
+
+class CountingProcess(models.Model):
+    """A process that counts. ``flushed``: how much it has counted and written; ``announced``: how far that may have
+    come until it writes again. Of one that is gone, what lies between is lost.
+
+    ``started``: tells processes apart that had the number ``pid`` on ``host`` one after another. ``seen_at`` is by the
+    database's clock.
+    """
+
+    id = models.CharField(primary_key=True, max_length=32, editable=False)
+    host = models.CharField(_("host"), max_length=LONGEST_LABEL)
+    pid = models.BigIntegerField(_("process number"))
+    started = models.CharField(max_length=32, blank=True, editable=False)
+    seen_at = models.DateTimeField(_("last seen"))
+    flushed = models.BigIntegerField(_("counted"), default=0)
+    announced = models.BigIntegerField(_("announced"), default=0)
+
+    class Meta:
+        default_permissions = ("view",)
+        verbose_name = _("counting process")
+        verbose_name_plural = _("counting processes")
+
+    def __str__(self) -> str:
+        return f"{self.host} {self.pid}"

@@ -14,15 +14,14 @@ from django.utils import timezone
 
 from aicache.cache import get_cache
 from aicache.conf import Settings, get_settings
-from aicache.context import current_tenant
 from aicache.core.operations import Unavailable
 from aicache.core.tags import Tag, members
 from aicache.database import of_test
 from aicache.errors import ArgumentError
+from aicache.frame import current_tenant
 from aicache.freshness import outbox
 from aicache.freshness.databases import aliases
 from aicache.freshness.options import one_name
-from aicache.invalidation import invalidate
 from aicache.models import Invalidation, InvalidationTag
 from aicache.tenants import GLOBAL, Everybody, Tenant, normalised, tenant_digest
 
@@ -95,11 +94,9 @@ def sizes(tags: Sequence[Tag], stood: Any = None) -> list[int | None]:
 
 
 def _write(purge: Purge, settings: Settings) -> None:
-    if purge.tenant is None:
-        outbox.write(dict.fromkeys(purge.tags, ""), using=settings.database, cause="invalidate")
-    else:
-        only_one = settings.single_tenant and not isinstance(purge.tenant, Everybody)
-        invalidate(*purge.names, tenant=None if only_one else purge.tenant, using=settings.database)
+    """With its owner's name, by which a drain finds what it may have to delete."""
+    named = purge.tenant if isinstance(purge.tenant, str) else ""
+    outbox.write(dict.fromkeys(purge.tags, named), using=settings.database, cause="invalidate")
 
 
 def whose(tenant: Any = None, *, all_tenants: bool = False) -> Tenant:

@@ -11,12 +11,15 @@ from datetime import timedelta
 from typing import Any, Final
 
 from celery import shared_task
+from celery.signals import worker_process_shutdown
 from django.db import InterfaceError, OperationalError
 
 from aicache import upkeep
 from aicache.core.operations import Unavailable
+from aicache.durable import get_writer
 from aicache.errors import ArgumentError
 from aicache.freshness import drain
+from aicache.ledger import counting
 from aicache.purge import Purge, carry_out_and_count, whose
 
 COMPACT_AFTER: Final = 30
@@ -26,6 +29,13 @@ RECLAIM_FOR: Final = 45.0
 """Seconds that one run frees memory at most; the next one goes on."""
 
 MOST_DAYS: Final = 100_000
+
+
+@worker_process_shutdown.connect  # type: ignore[untyped-decorator]
+def _write_what_is_left(**_: Any) -> None:
+    """A worker's children end in a way of their own, without ``atexit``."""
+    get_writer().flush()
+    counting.close()
 
 
 def _unless_away(work: Callable[[], int]) -> int:
@@ -83,6 +93,12 @@ def compact_invalidations(days: float = COMPACT_AFTER) -> Any:
     Raises ArgumentError.
     """
     return drain.compact(_age(days))
+
+
+@shared_task(name="aicache.tasks.prune", acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator]
+def prune() -> int:
+    """Deletes expired copies of answers and expired idempotency keys, and rolls up old counts. → how many rows."""
+    return sum(upkeep.prune())
 
 
 def _age(days: Any) -> timedelta:

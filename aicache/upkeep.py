@@ -1,4 +1,4 @@
-"""What is done now and then, beside the drain: memory of dead answers, and the list of tags that the admin shows."""
+"""What is done now and then, beside the drain: memory of dead answers, the list of tags, and what has expired."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import time
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from aicache.cache import get_cache
+from aicache.cache import get_cache, site
 from aicache.conf import get_settings
 from aicache.core.tags import EVERYBODY, Tag
+from aicache.durable import durable_of, retention
 from aicache.freshness.databases import has_table, is_migrated
 from aicache.freshness.outbox import LONGEST_NAME, LONGEST_TEXT, storable
+from aicache.ledger.compaction import compact
 from aicache.models import Invalidation, InvalidationTag
 
 BATCH: Final = 500
@@ -38,6 +40,26 @@ def reclaim(seconds: float = float("inf")) -> tuple[int, bool]:
             return freed, True
         if time.monotonic() >= deadline:
             return freed, False
+
+
+class Pruned(NamedTuple):
+    """How many rows of each."""
+
+    copies: int
+    keys: int
+    counts: int
+
+
+def prune(expired_for: timedelta = retention.EXPIRED_FOR) -> Pruned:
+    """Deletes copies of answers that expired longer ago, and expired idempotency keys; rolls up old counts.
+
+    None of what there is no database for. Raises what it does.
+    """
+    settings = get_settings()
+    if durable_of(settings, site(settings)) is None:
+        return Pruned(0, 0, compact())
+    copies, keys = retention.prune(settings.database, expired_for)
+    return Pruned(copies, keys, compact())
 
 
 def index_tags() -> int:

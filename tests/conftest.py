@@ -19,10 +19,11 @@ pytest_plugins = ["aicache.testing.plugin"]
 @pytest.fixture(autouse=True)
 def _told_nothing_yet() -> None:
     """What a process remembers of troubles that it has told, and of databases that it waits for, is no other test's."""
-    from aicache import cache
+    from aicache.durable.work import COUNTING
     from aicache.freshness import databases, drain, loads, recovery, stamps
 
-    cache._database_failed = loads._failed = False
+    COUNTING.over()
+    loads._failed = False
     stamps._trouble = recovery._said = ""
     drain._passed_over.clear()
     databases._written.clear()

@@ -9,9 +9,9 @@ import pytest
 
 import aicache
 from aicache.calls import Calls
-from aicache.context import current
 from aicache.core.records import CallInfo
 from aicache.errors import AicacheError, WrongKind
+from aicache.frame import current
 from aicache.testing import ClaudeServer
 from tests.claude.together import in_threads
 

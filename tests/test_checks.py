@@ -3,15 +3,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.core.checks import run_checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
+from django.db import connections
 from django.test import override_settings
 from django_redis.cache import RedisCache
 
-from aicache.checks import check_settings
+from aicache.checks import check_settings, check_sqlite
 
 # Django's own checks of models look at what the databases can do.
 pytestmark = pytest.mark.django_db(databases="__all__")
@@ -208,3 +210,29 @@ def test_several_faults_are_told_together() -> None:
         "aicache.W001",
         "aicache.W002",
     ]
+
+
+class TestW004:
+    def deployed(self, **options: Any) -> list[Any]:
+        database = {**connections.settings["default"], "OPTIONS": options}
+        with site(), mock.patch.dict(connections.settings, default=database):
+            return check_sqlite(None)
+
+    def test_sqlite_may_fail_a_transaction_that_reads_before_it_writes(self) -> None:
+        (warning,) = self.deployed()
+        assert warning.id == "aicache.W004"
+        assert '"transaction_mode"] to "IMMEDIATE"' in warning.hint
+
+    @pytest.mark.parametrize("mode", ["IMMEDIATE", "immediate", "EXCLUSIVE"])
+    def test_not_where_it_takes_the_lock_for_writing_first(self, mode: str) -> None:
+        assert self.deployed(transaction_mode=mode) == []
+
+    def test_it_is_said_before_a_deployment_only(self) -> None:
+        with site():
+            said = [message.id for message in run_checks(include_deployment_checks=True)]
+        assert "aicache.W004" in said
+        assert "aicache.W004" not in ids()
+
+    def test_a_mistake_in_the_setting_is_told_by_another(self) -> None:
+        with site(AICACHE={"NONSENSE": 1}):
+            assert check_sqlite(None) == []

@@ -218,6 +218,8 @@ def test_every_field_has_a_place_in_the_setting() -> None:
         "TENANT",
         "SINGLE_TENANT",
         "DATABASE",
+        "DURABLE",
+        "STORE_REQUESTS",
         "POLICIES",
         "DEFAULT_POLICY",
     }

@@ -7,21 +7,27 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from django.db import connection, connections, transaction
 from django.test import TestCase
+from django.utils import timezone
 
 import aicache
-from aicache import database
+from aicache import database, forks
 from aicache.core.tags import EVERYBODY, Tag, members
-from aicache.database import THREADS, Threads, apart, ask
+from aicache.database import THREADS, Threads, Turn, apart, ask
+from aicache.durable.trouble import Trouble
+from aicache.durable.work import Work
 from aicache.freshness.generations import generations
+from aicache.models import InvalidationTag
 from tests.freshness.library.models import Article
 from tests.services import SERVICES
 
@@ -84,6 +90,14 @@ class TestApart:
         with pytest.raises(type(error)):
             apart(fail).result(10)
         assert apart(lambda: 1).result(10) == 1
+
+    def test_commits_whatever_the_site_says_of_its_own_connections(
+        self, threads: Threads, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(connections["default"].settings_dict, "AUTOCOMMIT", False)
+        apart(lambda: InvalidationTag.objects.create(digest="d", tag="t", seen_at=timezone.now())).result(10)
+        assert apart(lambda: InvalidationTag.objects.filter(digest="d").exists()).result(10)
+        assert apart(lambda: connection.get_autocommit()).result(10)
 
     def test_keeps_its_connection_for_as_long_as_the_site_says(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """By default not at all."""
@@ -197,6 +211,57 @@ def strict_call() -> tuple[str, str]:
     return calls.last.status, calls.last.reason or ""
 
 
+class Clock:
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class TestTurn:
+    """Of how long a caller waits: a database that answers nothing costs one budget, one that is busy some more."""
+
+    @pytest.fixture
+    def clock(self, monkeypatch: pytest.MonkeyPatch) -> Clock:
+        clock = Clock()
+        monkeypatch.setattr(database, "time", clock)
+        return clock
+
+    def test_where_nobody_gets_a_turn_it_is_one_budget(self, clock: Clock, threads: Threads) -> None:
+        Turn(threads).begin()
+        clock.now += 10
+        turn = Turn[None](threads)
+        assert turn.left(0.5) == 0.5
+        clock.now += 0.5
+        assert turn.left(0.5) == 0
+
+    def test_while_others_get_theirs_it_is_waited_on(self, clock: Clock, threads: Threads) -> None:
+        turn = Turn[None](threads)
+        for _ in range(4):
+            clock.now += 0.25
+            Turn(threads).begin()
+            assert turn.left(0.5) == 0.5
+        turn.begin()
+        clock.now += 0.25
+        Turn(threads).begin()
+        assert turn.left(0.5) == 0.25
+
+    def test_but_not_for_ever(self, clock: Clock, threads: Threads) -> None:
+        turn = Turn[None](threads)
+        clock.now += 0.5 * database.LONGEST
+        Turn(threads).begin()
+        assert turn.left(0.5) == 0
+
+    def test_a_long_line_is_served_to_its_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Twenty, each of which takes a fifth of a budget, and one thread."""
+        monkeypatch.setattr(database, "_threads", Threads(1))
+        budget = 0.5
+        works = [Work(apart(time.sleep, budget / 5), Trouble("", "")) for _ in range(20)]
+        for work in works:
+            work.wait(budget)
+        assert [work.result() for work in works] == [None] * 20
+
+
 @pytest.mark.django_db(transaction=True, databases=["default", "other"])
 class TestAsk:
     def test_says_what_the_database_says(self) -> None:
@@ -235,6 +300,17 @@ class TestAsk:
         for _ in range(2):
             with pytest.raises(RuntimeError, match="can't start"):
                 ask("other", lambda alias: alias)
+
+    def test_no_fork_happens_meanwhile(self) -> None:
+        assert ask("default", lambda alias: forks._statements) == 1
+        assert apart(lambda: forks._statements).result(10) == 1
+
+    def test_where_there_is_no_sqlite_nobody_holds_off_a_fork(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It does no harm there, and a statement may hang."""
+        postgresql = {"ENGINE": "django.db.backends.postgresql"}
+        monkeypatch.setattr(database, "connections", SimpleNamespace(settings={"default": postgresql}))
+        with database.unforked():
+            assert forks._statements == 0
 
     def test_leaves_no_connection_open(self) -> None:
         seen: list[Any] = []

@@ -144,6 +144,8 @@ REASONS = (
     r'return "(\w+)" if lineage is None',
     r'"(\w+)" if ask.refresh else seen.reason',
     r'fly\(ask, stamps, "(\w+)"',
+    r'Served\(\w+, "(\w+)"',
+    r'Served\("\w+", "(\w+)"',
 )
 WHERE_REASONS_ARE_MADE = (
     "core/flow.py",
@@ -151,7 +153,11 @@ WHERE_REASONS_ARE_MADE = (
     "core/records.py",
     "claude/request.py",
     "cache.py",
-    "context.py",
+    "frame.py",
+    "errors.py",
+    "core/once.py",
+    "durable/copies.py",
+    "durable/work.py",
     "memo.py",
     "store/__init__.py",
     "store/plans.py",

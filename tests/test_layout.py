@@ -69,6 +69,7 @@ def test_the_public_names_are_these() -> None:
         "GLOBAL",
         "CallInfo",
         "Calls",
+        "IdempotencyConflict",
         "info",
         "invalidate",
         "register",

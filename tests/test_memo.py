@@ -17,9 +17,9 @@ from django.test import override_settings
 import aicache
 from aicache.cache import Cache, pinned
 from aicache.conf import cache_configuration, get_settings
-from aicache.context import current_tenant
 from aicache.core.operations import News, Wait
 from aicache.errors import ArgumentError, WrongKind
+from aicache.frame import current_tenant
 from aicache.store import Address, Store
 from aicache.testing.isolation import memory
 from aicache.testing.memory import MemoryStore

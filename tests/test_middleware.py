@@ -16,8 +16,8 @@ from django.urls import path
 from django.utils import translation
 
 import aicache
-from aicache.context import OUTSIDE, current, current_tenant
 from aicache.errors import ArgumentError, TenantMismatch
+from aicache.frame import OUTSIDE, current, current_tenant
 from aicache.middleware import ScopeMiddleware
 
 LOCALE = "django.middleware.locale.LocaleMiddleware"

@@ -17,9 +17,9 @@ from django.test import TestCase, override_settings
 from django.test.utils import CaptureQueriesContext
 
 import aicache
-from aicache.context import current
 from aicache.core.operations import Unavailable
 from aicache.errors import ArgumentError, TenantMismatch
+from aicache.frame import current
 from aicache.freshness import loads
 from aicache.freshness.loads import Loads
 from aicache.freshness.registry import source_of

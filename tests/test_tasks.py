@@ -33,7 +33,7 @@ from tests.answers import ask, keep, without_redis
 
 pytestmark = [pytest.mark.usefixtures("aicache_isolated"), pytest.mark.django_db(transaction=True, databases="__all__")]
 
-TASKS = ("purge_tag", "drain_invalidations", "reclaim", "index_tags", "compact_invalidations")
+TASKS = ("purge_tag", "drain_invalidations", "reclaim", "index_tags", "compact_invalidations", "prune")
 
 
 @pytest.fixture(autouse=True)
@@ -241,7 +241,7 @@ class TestTheRest:
 
     def test_without_redis_none_of_them_fails(self) -> None:
         with without_redis():
-            for name in ("drain_invalidations", "reclaim", "index_tags", "compact_invalidations"):
+            for name in ("drain_invalidations", "reclaim", "index_tags", "compact_invalidations", "prune"):
                 assert getattr(tasks, name)() == 0
 
 

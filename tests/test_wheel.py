@@ -116,6 +116,7 @@ def test_the_metadata_asks_for_what_production_needs_and_no_more(metadata: email
         "Django",
         "django-redis",
         "genai-prices",
+        "jiter",
         "opentelemetry-api",
         "redis",
         "rfc8785",

@@ -13,8 +13,8 @@ from opentelemetry import trace
 from aicache.cache import get_cache
 from aicache.claude import response as responses
 from aicache.claude.request import Attempt, attempt
-from aicache.core.flow import serve
 from aicache.core.records import Called, CallInfo, Served
+from aicache.ledger import counting
 
 logger = logging.getLogger("aicache")
 
@@ -31,7 +31,8 @@ class CacheMiddleware(Middleware):
 
         def call() -> Called:
             try:
-                response: Response[Any] = call_next(request)
+                with responses.going_out(counting.sent(made.tenant)):
+                    response: Response[Any] = call_next(made.request)
                 if made.ask is not None:
                     response.read()
             except responses.UNREACHED as error:
@@ -39,7 +40,7 @@ class CacheMiddleware(Middleware):
             return responses.called(response, made)
 
         with made.watched():
-            served = made.passed(call()) if made.ask is None else get_cache().serve(serve(made.ask), call)
+            served = made.passed(call()) if made.ask is None else get_cache().serve(made.serving(made.ask), call)
         given, told = self._give(made, served, Response)
         if isinstance(given, Response) and responses.is_whole(given):
             responses.mark_message(given.parse(), told)
@@ -52,7 +53,8 @@ class CacheMiddleware(Middleware):
 
         async def call() -> Called:
             try:
-                response: AsyncResponse[Any] = await call_next(request)
+                with responses.going_out(await counting.asent(made.tenant)):
+                    response: AsyncResponse[Any] = await call_next(made.request)
                 if made.ask is not None:
                     await response.read()
             except responses.UNREACHED as error:
@@ -63,7 +65,7 @@ class CacheMiddleware(Middleware):
             if made.ask is None:
                 served = made.passed(await call())
             else:
-                served = await get_cache().aserve(serve(made.ask), call)
+                served = await get_cache().aserve(made.serving(made.ask), call)
         given, told = self._give(made, served, AsyncResponse)
         if isinstance(given, AsyncResponse) and responses.is_whole(given):
             responses.mark_message(await given.parse(), told)
@@ -72,7 +74,7 @@ class CacheMiddleware(Middleware):
     def _give(self, made: Attempt, served: Served, kind: Any) -> tuple[Any, CallInfo]:
         """What the caller gets: its own response, a replay of another's, or the error that another's call met."""
         told = made.info(served)
-        made.record(told)
+        made.record(told, served)
         trace.get_current_span().set_attribute("aicache.status", told.status)
         if served.own is not None:
             if isinstance(served.own.raw, BaseException):

@@ -15,15 +15,22 @@ from urllib.parse import parse_qsl, urlsplit
 from anthropic import Omit
 from httpx2 import Timeout
 
+from aicache.cache import site
 from aicache.conf import get_settings
-from aicache.context import Frame, current, current_tenant
+from aicache.context import named_once
 from aicache.core.fingerprint import Question, Unkeyable, fingerprint
+from aicache.core.flow import Serving, alone, serve
+from aicache.core.once import once
 from aicache.core.policy import Policy, unanswerable
-from aicache.core.records import Ask, Called, CallInfo, Failure, Served, Status
-from aicache.tenants import shown, tenant_digest
+from aicache.core.records import Ask, Called, CallInfo, Failure, Pin, Served, Status
+from aicache.errors import reason_of
+from aicache.frame import Frame, Reading, current, current_tenant, purged_here
+from aicache.ledger import counting
+from aicache.tenants import Tenant, shown, tenant_digest
 
 PATH: Final = "/v1/messages"
 RAW_RESPONSE_HEADER: Final = "x-stainless-raw-response"
+HEADER: Final = "idempotency-key"
 
 # Of a client whose credential is minted for each request: equal to no other process's.
 UNKNOWN_CREDENTIALS: Final = uuid.uuid4().hex
@@ -35,17 +42,31 @@ GRACE: Final = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """``ask`` is None where the call passes the cache by, with ``status`` and ``reason`` saying why."""
+    """``ask`` is None where the call passes the cache by, with ``status`` and ``reason`` saying why.
+
+    ``call`` is the same for all attempts of a call. ``tenant``: whose it counts as, None for nobody's.
+    """
 
     client: Any
     request: Any
     url: str
     call: str
     frame: Frame
+    tenant: Tenant | None
     ask: Ask | None
     status: Status = "miss"
     reason: str = ""
     names: frozenset[str] = frozenset()
+    pin: Pin | None = None
+
+    def serving(self, ask: Ask) -> Serving:
+        """How it is answered. ``ask`` is its own."""
+        pin = self.pin
+        return self._serving(ask) if pin is None else once(pin, lambda: self._serving(ask))
+
+    def _serving(self, ask: Ask) -> Serving:
+        """What only its idempotency key may answer passes all else by."""
+        return serve(ask) if self.status == "miss" else alone(self.status, self.reason)
 
     @property
     def is_plain(self) -> bool:
@@ -62,21 +83,24 @@ class Attempt:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Counts the call where neither an answer nor an error of upstream's ends it: a cancelled task, for one."""
+        counting.began(self.call)
         try:
             yield
         except BaseException as error:
             key = self.ask.key if self.ask else ""
-            self.record(CallInfo("error", f"raised:{type(error).__name__}", key, tags=self.names))
+            self.record(CallInfo("error", reason_of(error), key, tags=self.names))
             raise
 
-    def record(self, info: CallInfo) -> None:
+    def record(self, info: CallInfo, served: Served | None = None) -> None:
         self.frame.record(self.call, info)
+        counting.ended(self.call, self.tenant, info, served, retried=self.request.retries_taken > 0, site=site)
 
 
 def attempt(client: Any, request: Any) -> Attempt | None:
     """None for what is none of the cache's business. Raises what the site's own TENANT callable raises."""
     target = urlsplit(request.url)
     body = _body(request)
+    request, named = _named(request)
     if request.method.lower() != "post" or target.path.rstrip("/") != PATH or body is None:
         return None
     settings, frame = get_settings(), current()
@@ -84,10 +108,14 @@ def attempt(client: Any, request: Any) -> Attempt | None:
     call = request.options.idempotency_key or uuid.uuid4().hex
     url = f"{base_url}{target.path}"
 
-    def passes_by(status: Status, reason: str = "", names: frozenset[str] | None = None) -> Attempt:
-        return Attempt(client, request, url, call, frame, None, status, reason, frame.named if names is None else names)
+    def passes_by(status: Status, reason: str = "", read: Reading | None = None) -> Attempt:
+        names = frame.named if read is None else read.names
+        whose = tenant if tenant is not None or status == "unscoped" else counting.whose(current_tenant)
+        return Attempt(client, request, url, call, frame, whose, None, status, reason, names)
 
+    tenant = None
     policy = settings.policy(frame.policy or settings.default_policy)
+    name = frame.idempotency_key if named is None else named_once(named, HEADER)
     if not settings.enabled:
         return passes_by("bypass", "disabled")
     if frame.bypass:
@@ -96,13 +124,14 @@ def attempt(client: Any, request: Any) -> Attempt | None:
         return passes_by("bypass", "stream")
     if (tenant := current_tenant()) is None:
         return passes_by("unscoped")
-    if (reason := unanswerable(body, policy)) is not None:
+    reason = unanswerable(body, policy)
+    if reason is not None and name is None:  # under a key it is the same call again, which nothing can be wrong with
         return passes_by("bypass", reason)
     if not (isinstance(request.cast_to, type) and hasattr(request.cast_to, "construct")):
         return passes_by("bypass", "cast_to")
     read = frame.read(tenant)
     if read.status is not None:
-        return passes_by(read.status, read.reason, read.names)
+        return passes_by(read.status, read.reason, read)
     headers = _headers(client, request)
     question = Question(
         path=target.path,
@@ -119,7 +148,7 @@ def attempt(client: Any, request: Any) -> Attempt | None:
     try:
         print_ = fingerprint(question)
     except Unkeyable:
-        return passes_by("bypass", "unkeyable", read.names)
+        return passes_by("bypass", "unkeyable", read)
     timeout = _timeout(client, request)
     ask = Ask(
         key=print_.key,
@@ -134,8 +163,24 @@ def attempt(client: Any, request: Any) -> Attempt | None:
         tags=read.tags,
         sources=read.versions,
         owner=shown(tenant),
+        model=model if isinstance(model := body.get("model"), str) else "",
+        body=body if settings.store_requests else None,
     )
-    return Attempt(client, request, url, call, frame, ask, names=read.names)
+    if purged_here(ask):
+        return passes_by("bypass", "uncommitted:answer", read)
+    status: Status = "miss" if reason is None else "bypass"
+    pin = None if name is None else Pin(name, ask, question)
+    return Attempt(client, request, url, call, frame, tenant, ask, status, reason or "", read.names, pin)
+
+
+def _named(request: Any) -> tuple[Any, str | None]:
+    """The request without its idempotency key, which is for us, and that."""
+    found = [name for name in request.headers if name.lower() == HEADER]
+    if not found:
+        return request, None
+    kept = {name: value for name, value in request.headers.items() if name not in found}
+    given = request.headers[found[-1]]
+    return request.copy(headers=kept), None if isinstance(given, Omit) else given
 
 
 def _body(request: Any) -> Mapping[str, Any] | None:

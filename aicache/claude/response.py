@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final
 
@@ -12,6 +14,7 @@ import httpx2
 from aicache.calls import ATTRIBUTE, EXTENSION
 from aicache.claude.request import Attempt
 from aicache.core.records import Answer, Called, CallInfo, Entry, Failure, Headers
+from aicache.ledger import counting
 from aicache.ledger.prices import price
 
 # How this one response travelled, or what is true of this one moment: not repeated with a stored answer.
@@ -45,6 +48,29 @@ NOT_REPEATED: Final = frozenset(
 # What stands for an answer that never came, or not to its end: the SDK's errors, and those of reading a body ourselves.
 UNREACHED: Final = (anthropic.APIConnectionError, httpx2.RequestError)
 
+# Of those, what says that the request never left.
+NEVER_LEFT: Final = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.ProxyError,
+    httpx2.UnsupportedProtocol,
+)
+
+
+@contextmanager
+def going_out(sent: counting.Sent | None) -> Iterator[None]:
+    """Around the sending of a request, which is counted: upstream never saw one that could not leave."""
+    try:
+        yield
+    except anthropic.APIConnectionError as error:
+        if isinstance(error.__cause__, NEVER_LEFT):
+            counting.not_sent(sent)
+        raise
+    except Exception:  # all that goes wrong on the way is an APIConnectionError: this was before, such as a missing key
+        counting.not_sent(sent)
+        raise
+
 
 def called(response: Any, made: Attempt) -> Called:
     """How an own call ended that got a response. Where it passes the cache by it is passed on, read or unread."""
@@ -67,7 +93,9 @@ def called(response: Any, made: Attempt) -> Called:
         message = json.loads(raw.content)
     except ValueError:
         message = None
-    return Called(response, Answer(raw.content, _kept(raw.headers), price(message)), message)
+    priced = price(message)
+    answer = Answer(raw.content, _kept(raw.headers), priced.usd, priced.premium, priced.tokens)
+    return Called(response, answer, message)
 
 
 def unreached(error: anthropic.APIConnectionError | httpx2.RequestError, made: Attempt) -> Called:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -102,3 +103,47 @@ def _walk(path: str, left: Any, right: Any) -> list[Leaf]:
     else:
         return [(path, left, right)]
     return [leaf for inner, a, b in pairs for leaf in _walk(inner, a, b)]
+
+
+# A long conversation has many parts; so many are told apart, and what is left is one.
+MOST_PARTS: Final = 400
+Outline = dict[str, str]
+
+
+def outline(question: Question, salt: bytes) -> Outline:
+    """A short digest for each part that makes the lineage, by its path: to name later what differs, without a word of
+    the request. Raises Unkeyable."""
+    stable, _ = parts(question)
+    found: Outline = {}
+    rest: list[Any] = []
+    for path, value in _portions(stable):
+        if len(found) < MOST_PARTS:
+            found[path.replace("\0", "\ufffd")] = _short(value, salt)
+        else:
+            rest.append(value)
+    if rest:
+        found["the rest"] = _short(rest, salt)
+    return found
+
+
+def departures(known: Mapping[str, str], question: Question, salt: bytes) -> tuple[str, ...]:
+    """The paths at which a question is not the one that was outlined."""
+    now = outline(question, salt)
+    paths = [*known, *(path for path in now if path not in known)]
+    return tuple(path for path in paths if known.get(path) != now.get(path))
+
+
+def _portions(stable: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in stable.items():
+        if name in ("body", "headers"):
+            for field, inner in value.items():
+                if isinstance(inner, list) and inner:
+                    yield from ((f"{name}.{field}[{at}]", item) for at, item in enumerate(inner))
+                else:
+                    yield f"{name}.{field}", inner
+        else:
+            yield name, value
+
+
+def _short(value: Any, salt: bytes) -> str:
+    return hashlib.blake2b(canonical(value), key=salt, digest_size=6).hexdigest()

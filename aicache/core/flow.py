@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from aicache.core.operations import (
     Call,
@@ -16,6 +16,7 @@ from aicache.core.operations import (
     Elapsed,
     Finish,
     Held,
+    Keep,
     Lead,
     Led,
     Look,
@@ -23,6 +24,8 @@ from aicache.core.operations import (
     News,
     Now,
     Operation,
+    Recall,
+    Recalled,
     Seen,
     Spawn,
     Unavailable,
@@ -59,10 +62,10 @@ def look(ask: Ask) -> Generator[Operation, Any, tuple[Seen, Stamps]]:
     if not seen.enabled:
         return seen, NO_STAMPS
     stamps: Stamps = seen.stamps if seen.stamps is not None else (yield Capture(ask))
-    if ask.policy.consistency == "strict" and ask.tags:
-        counted: tuple[int, ...] = yield Count(ask.tags)
+    if ask.policy.consistency == "strict":
+        counted: tuple[int, ...] = yield Count(ask.counted)
         stamps = replace(stamps, generations=counted)
-        if seen.entry is not None and (tag := seen.entry.stamps.outrun(ask.tags, counted)) is not None:
+        if seen.entry is not None and (tag := seen.entry.stamps.outrun(ask.counted, counted)) is not None:
             seen = replace(seen, entry=None, reason=f"invalidated:{tag}")
     return seen, stamps
 
@@ -103,7 +106,8 @@ def fly(ask: Ask, stamps: Stamps, reason: str, standing: Entry | None = None) ->
             return (yield from alone("degraded", str(trouble), waited))
         match turn:
             case Led():
-                return (yield from lead(ask, stamps, turn, reason, waited))
+                renews = standing is not None or ask.refresh
+                return (yield from lead(ask, stamps, turn, reason, waited, renews=renews))
             case Entry() if turn is heard:
                 if not suits(turn.answer.traits, ask.policy).share:
                     return (yield from alone("miss", "not_shared", waited))
@@ -113,6 +117,8 @@ def fly(ask: Ask, stamps: Stamps, reason: str, standing: Entry | None = None) ->
                 entry, now = yield from judged(turn, ask, stamps)
                 # One that has gone stale since is no answer here: who comes this far is ready to call.
                 is_fresh = entry is not None and now < entry.fresh_until
+                if ask.refresh:  # what a copy brought back is older than the wish
+                    is_fresh = is_fresh and turn.stored_at >= now - (yield Elapsed())
                 if is_fresh and (standing is None or turn.stored_at != standing.stored_at):
                     return Served("coalesced" if waited else "hit", entry=entry, now=now, waited=waited, stored=True)
                 refresh = True
@@ -129,12 +135,33 @@ def fly(ask: Ask, stamps: Stamps, reason: str, standing: Entry | None = None) ->
                 pass
 
 
-def lead(ask: Ask, stamps: Stamps, led: Led, reason: str, waited: float = 0.0, hands_over: bool = True) -> Serving:
-    """Calls upstream for everybody, and lets everybody go whatever becomes of it.
+def lead(
+    ask: Ask,
+    stamps: Stamps,
+    led: Led,
+    reason: str,
+    waited: float = 0.0,
+    *,
+    renews: bool = False,
+    hands_over: bool = True,
+) -> Serving:
+    """Answers everybody, by the database's copy or by calling upstream, and lets everybody go whatever becomes of it.
 
-    ``hands_over``: whether another leads at once where this flow is cancelled; else when the lease has ended by itself.
+    ``renews``: no copy will do. ``hands_over``: whether another leads at once where this flow is cancelled; else when
+    the lease has ended by itself.
     """
+    known = ""
     try:
+        # Before the call: what dies while it is under way must not be counted as known to its answer.
+        recalled = yield from recall(ask, copy=not renews)
+        made_under = stamps if recalled.counted is None else replace(stamps, generations=recalled.counted)
+        if recalled.entry is not None:
+            entry, now = yield from judged(recalled.entry, ask, made_under)
+            if entry is not None and now < entry.fresh_until:
+                kept = yield from finish(_putting_back(ask, stamps, led, replace(recalled.entry, stamps=made_under)))
+                status: Status = "coalesced" if waited else "hit"
+                return Served(status, "copy", entry=entry, now=now, waited=waited, stored=bool(kept))
+            known = "policy" if entry is None else "expired"
         called: Called = yield Call(leads=ask)
         moment: Moment = yield Now(ask.policy)
     except GeneratorExit:  # nobody drives this flow any more: the lease ends by itself
@@ -155,19 +182,39 @@ def lead(ask: Ask, stamps: Stamps, led: Led, reason: str, waited: float = 0.0, h
         may = replace(may, store=False, reason="no_ttl")
     life = moment.life if may.store else Life(moment.now, moment.now)
     answer = replace(outcome, traits=traits(called.message))
-    entry = Entry(ask.key, ask.tenant, answer, moment.now, life.fresh_until, life.dies_at, stamps)
+    entry = Entry(ask.key, ask.tenant, answer, moment.now, life.fresh_until, life.dies_at, made_under)
     kept = yield from finish(Finish(ask, stamps, led.token, entry=entry, keep=may.store, share=may.share))
+    if may.store and kept is not False and recalled.counted is not None:
+        yield Keep(ask, entry)
     if may.store and not kept:
         may = replace(may, store=False, reason="unavailable" if kept is None else "superseded")
     return Served(
         "miss",
-        may.reason or reason,
+        may.reason or (reason in VAGUE and (known or recalled.reason)) or reason,
         own=called,
         entry=entry if may.store else None,
         now=moment.now,
         waited=waited,
         stored=may.store,
     )
+
+
+# What Redis says that has lost something; the database may know better.
+VAGUE: Final = ("new", "evicted", "unknown")
+
+
+def recall(ask: Ask, copy: bool) -> Generator[Operation, Any, Recalled]:
+    """Nothing, where the database is out of reach: then no copy of the answer is made either."""
+    try:
+        recalled: Recalled = yield Recall(ask, copy)
+    except Unavailable:
+        return Recalled()
+    return recalled
+
+
+def _putting_back(ask: Ask, stamps: Stamps, led: Led, entry: Entry) -> Finish:
+    """Under the stamps that stood before it was read: what died since ends it here as it ends an answer on its way."""
+    return Finish(ask, stamps, led.token, entry=entry, keep=True, told=False)
 
 
 def finish(finishing: Finish) -> Generator[Operation, Any, bool | None]:
@@ -185,7 +232,7 @@ def revalidate(ask: Ask, stamps: Stamps) -> Generator[Operation, Any, None]:
         turn = yield Lead(ask, stamps, since=float("inf"), refresh=True)
     except Unavailable:
         return
-    if isinstance(turn, Led) and not (yield Spawn(lead(ask, stamps, turn, "expired", hands_over=False))):
+    if isinstance(turn, Led) and not (yield Spawn(lead(ask, stamps, turn, "expired", renews=True, hands_over=False))):
         yield from finish(Finish(ask, stamps, turn.token))
 
 

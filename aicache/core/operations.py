@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from aicache.core.policy import Life, Policy
-from aicache.core.records import Ask, Entry, Failure, Stamps
+from aicache.core.records import Ask, Entry, Failure, Pin, Stamps
 from aicache.core.tags import Tag
 
 
@@ -51,6 +51,89 @@ class Count:
     """How often the database has seen each tag invalidated, committed ones only. → tuple of int, or Unavailable."""
 
     tags: tuple[Tag, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Before upstream is called: what the database has to say of a question. → Recalled, or Unavailable.
+
+    ``copy``: its copy of an answer too, where one lives.
+    """
+
+    ask: Ask
+    copy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """``counted``: how often each of ``ask.counted`` was invalidated; None where no copies are kept. ``entry``: a copy
+    that was made under the same counts, and has not expired. ``reason``: why there is none, "" where that is not known.
+    """
+
+    counted: tuple[int, ...] | None = None
+    entry: Entry | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Has a copy of an entry kept in the database, when its caller has long had the answer. → None."""
+
+    ask: Ask
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Becomes the one who calls under an idempotency key. → Claimed | Pinned | Busy; raises Unavailable, and
+    IdempotencyConflict where the key is another request's."""
+
+    pin: Pin
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The caller is the one. ``led``: its proof, None where nobody can be kept from calling too: its claim could not be
+    written. ``counted``: as in Recalled, before anything was called."""
+
+    led: Led | None
+    counted: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """What was answered under the key, and lives."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Somebody is at it, by that ``token``. ``here``: in this process, whose waiters hear when that ends."""
+
+    token: str
+    here: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Lets a moment pass, or what is left of it when the other ends, where that is heard. → None.
+
+    Raises Unavailable where that would keep the other from its end.
+    """
+
+    seconds: float
+    busy: Busy
+    ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Pins an answer to the key, or without one lets go of it. → None. What cannot be done now is done later."""
+
+    pin: Pin
+    claimed: Claimed
+    entry: Entry | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +216,7 @@ class Finish:
     (then nobody is told either), or where a tag died during the call (then only those are told who began before). One
     of: an entry (``share``: give it to the waiters; ``keep``: store it too), a failure, or neither: abandoned, so that
     one of the waiters leads next; or ``alone``, a trouble of the leader's own, with which they would only queue up.
+    ``told`` False: the waiters are not given the entry, but look for it themselves, as it may be old.
     """
 
     ask: Ask
@@ -143,6 +227,7 @@ class Finish:
     share: bool = False
     failure: Failure | None = None
     alone: bool = False
+    told: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,5 +242,8 @@ class Spawn:
     flow: Flow
 
 
-Operation = Look | Capture | Count | Lead | Wait | Call | Now | Finish | Elapsed | Spawn
+Durably = Count | Recall | Claim | Settle
+"""What is asked of the database, apart from the caller's connection."""
+
+Operation = Look | Capture | Durably | Keep | Pause | Lead | Wait | Call | Now | Finish | Elapsed | Spawn
 Flow = Generator[Operation, Any, Any]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final, Literal
 
+from aicache.core.fingerprint import Question
 from aicache.core.policy import Policy
-from aicache.core.tags import Tag
+from aicache.core.tags import Tag, of_answer
 
 Status = Literal["hit", "stale", "semantic", "coalesced", "miss", "bypass", "unscoped", "degraded", "error"]
 
@@ -21,7 +22,8 @@ class Stamps:
     """How the tags of a question stood at one moment: what an answer that is asked for afterwards depends on.
 
     ``values``: one for each tag, in the order of the ask's. ``epoch``: whose memory they were found in.
-    ``generations``: for each tag, how often the database says that it was invalidated; None where nobody asked.
+    ``generations``: for each of what ``Ask.counted`` gives, how often the database says that it was invalidated; None
+    where nobody asked.
     """
 
     values: tuple[str, ...] = ()
@@ -68,7 +70,8 @@ class Ask:
     ``tenant`` is a digest, ``owner`` the same for people. ``tags``: what its answer hangs on. ``sources``: label and
     version of each row that it is made from. ``patience``: seconds for which the caller is ready to wait for somebody
     else's call. ``timeout``: what the caller allows its own upstream call, None for no limit. ``attempt``: how often
-    the SDK has retried this call. ``credential``: a digest of what the request is authorised with.
+    the SDK has retried this call. ``credential``: a digest of what the request is authorised with. ``model``: the
+    model that is asked, "" where that is not said. ``body``: the request's, where it is to be kept with the answer.
     """
 
     key: str
@@ -83,18 +86,38 @@ class Ask:
     tags: tuple[Tag, ...] = ()
     sources: tuple[tuple[str, str], ...] = ()
     owner: str = ""
+    model: str = ""
+    body: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def counted(self) -> tuple[Tag, ...]:
+        """What ends a copy of its answer: its tags, and last the tag of this very answer, which only a purge names."""
+        return (*self.tags, of_answer(self.lineage, self.key, self.tenant))
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A question that is asked under an idempotency key: ``name``, as its caller chose it."""
+
+    name: str
+    ask: Ask
+    question: Question
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What upstream answered, ready to be kept: a complete body, decoded, and the headers that are worth repeating.
 
-    ``usd``: what it cost, None where no price is known. ``traits``: what not every policy accepts in it.
+    ``usd``: what it cost, None where no price is known. ``premium``: how much of that was for writing the provider's
+    prompt cache, beyond what the same tokens cost unwritten. ``tokens``: all that upstream counted, in and out.
+    ``traits``: what not every policy accepts in it.
     """
 
     body: bytes
     headers: Headers = ()
     usd: Decimal | None = None
+    premium: Decimal = Decimal(0)
+    tokens: int = 0
     traits: frozenset[str] = frozenset()
 
 
@@ -182,7 +205,7 @@ class CallInfo:
     ``key``: the answer's key, "" where the call had none. ``age``: seconds since the answer came from upstream.
     ``expires_in``: seconds for which it will still be fresh; None where it was not kept. ``waited``: seconds spent
     waiting for somebody else's call. ``saved_usd``: what upstream would have charged; None where the model has no known
-    price. ``stored``: whether the answer is in the cache now.
+    price. ``saved_tokens``: for so many, in and out. ``stored``: whether the answer is in the cache now.
     """
 
     status: Status
@@ -193,6 +216,7 @@ class CallInfo:
     tags: frozenset[str] = frozenset()
     waited: float = 0.0
     saved_usd: Decimal | None = Decimal(0)
+    saved_tokens: int = 0
     stored: bool = False
 
     @classmethod
@@ -209,6 +233,7 @@ class CallInfo:
             tags=tags,
             waited=served.waited,
             saved_usd=Decimal(0) if served.own is not None else entry.answer.usd,
+            saved_tokens=0 if served.own is not None else entry.answer.tokens,
             stored=served.stored,
         )
 

@@ -14,6 +14,11 @@ def digest(kind: str, name: str) -> str:
     return hashlib.sha256(f"{kind}\0{name}".encode()).hexdigest()[:32]
 
 
+def place(kind: str, site: str, tenant: str, name: str) -> str:
+    """The digest under which a row is found: no other site, and no other tenant, comes to the same."""
+    return digest(kind, f"{site}\0{tenant}\0{name}")
+
+
 EVERYBODY: Final = digest("everybody", "")
 """The digest of the tenant whose answers are everybody's."""
 
@@ -27,6 +32,11 @@ def members(label: str) -> str:
     with each other row. An answer that is tagged with the label by hand means all rows, and hangs on this too.
     """
     return label + MEMBERS
+
+
+OURS: Final = "aicache:"
+"""How no tag of a site's begins."""
+_ANSWER: Final = OURS + "answer:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +54,20 @@ class Tag:
     @property
     def shown(self) -> str:
         """The name as its owner knows it."""
-        return self.name.removesuffix(MEMBERS)
+        return "answer" if self.name.startswith(_ANSWER) else self.name.removesuffix(MEMBERS)
+
+    @property
+    def answer(self) -> tuple[str, str, str] | None:
+        """Of the tag of a single answer: its tenant's digest, the lineage and the key."""
+        if not self.name.startswith(_ANSWER):
+            return None
+        owner, lineage, key = self.name.removeprefix(_ANSWER).split(":")
+        return owner, lineage, key
+
+
+def of_answer(lineage: str, key: str, tenant: str) -> Tag:
+    """What a single answer dies of that is purged by itself. It has no stamp: the answer is deleted where it stands."""
+    return Tag(f"{_ANSWER}{tenant}:{lineage}:{key}", tenant)
 
 
 @lru_cache(maxsize=4096)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Model
 
+from aicache.core.tags import OURS
 from aicache.errors import ArgumentError
 from aicache.freshness import family
 from aicache.tenants import Everybody, encodable, normalised
@@ -146,6 +147,8 @@ def one_name(item: Any, name: str) -> str:
     if not 1 <= size <= LONGEST_TAG:
         shown = item if len(item) <= 60 else f"{item[:60]}…"
         raise ArgumentError(f"{name} contains {shown!r} of {size} bytes; accepted: 1 to {LONGEST_TAG} bytes")
+    if item.startswith(OURS):
+        raise ArgumentError(f"{name} contains {item!r}; accepted: names that do not begin with {OURS!r}")
     return family.spelled(str(item))
 
 

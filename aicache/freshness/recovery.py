@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from aicache.database import leave
+from aicache.database import leave, on_connections_of_its_own, unforked
 from aicache.freshness.drain import drain
 
 logger = logging.getLogger("aicache")
@@ -19,8 +19,10 @@ def recover() -> None:
     known. Another one that is out of reach, or hangs, is passed over, or its outage would be the cache's.
     """
     global _said
+    on_connections_of_its_own()  # it is the thread that probes
     try:
-        drain()
+        with unforked():
+            drain()
     except Exception as error:
         if _said != (said := f"{type(error).__name__}: {error}"):
             logger.warning("Redis is not used yet: what is pending cannot be applied (%s)", said)

@@ -155,12 +155,13 @@ class Store(Tags):
 
     def _lead(self, keys: Keys, lead: Lead, token: str) -> Plan:
         ask = lead.ask
-        wanted = [keys.lease(ask, lead.stamps), keys.entry(ask), keys.failed(ask)]
+        wanted = [keys.lease(ask, lead.stamps), keys.entry(ask), keys.failed(ask), keys.mark(ask)]
         since = -1 if lead.since == float("inf") else int(lead.since * 1e6)
         channel = self.ear.channel if self.ear.listening else ""
         take = b"" if lead.refresh else lead.stamps.mark
         verb, *rest = yield from LEAD(
-            wanted, token, plans.milliseconds(LEASE), channel, take, ask.attempt, since, ask.credential
+            *(wanted, token, plans.milliseconds(LEASE), channel, take, ask.attempt, since, ask.credential),
+            news.LOOK_AGAIN,
         )
         match verb:
             case b"entry":
@@ -177,7 +178,7 @@ class Store(Tags):
             case b"held":
                 return Held(rest[0].decode(), max(rest[1], 0) / 1000 + 0.05)
         led = Led(token)
-        self.leases.hold(wanted[0], led)
+        self.leases.hold((wanted[0], wanted[3]), led)
         self.connections.breaker.accepted()
         return led
 
@@ -216,7 +217,7 @@ class Store(Tags):
 
     def _renew(self, leases: list[Lease]) -> list[bool]:
         """Which are still held. While Redis is away nobody knows: then it is tried again."""
-        renewals = [RENEW.commands([key], token, plans.milliseconds(LEASE)) for key, token in leases]
+        renewals = [RENEW.commands([*keys], token, plans.milliseconds(LEASE)) for keys, token in leases]
         try:
             replies = self.connections.pipeline([brief for brief, _ in renewals])
             unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]

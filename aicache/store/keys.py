@@ -3,6 +3,7 @@
     aicache:<site>:<tenant digest>:{<lineage>}:e:<key>             an entry
                                                       :w:<key>:<flight>    the lease of who works on it, and who waits
                                                       :f:<key>             how the last call failed, for a moment
+                                                      :m:<key>             the mark under which it is worked on
                                                       :l                   the lineage: what was last stored
     aicache:{<site>}:s:<tag digest>     the stamp of a tag
                             :dead               the tags that died and whose answers still take up memory
@@ -46,6 +47,12 @@ class Keys:
 
     def lease(self, ask: Ask, stamps: Stamps) -> str:
         return f"{self._question(ask)}:w:{ask.key}:{stamps.flight}"
+
+    def mark(self, ask: Ask) -> str:
+        return self.mark_of(ask.tenant, ask.lineage, ask.key)
+
+    def mark_of(self, tenant: str, lineage: str, key: str) -> str:
+        return f"aicache:{self.site}:{tenant}:{{{lineage}}}:m:{key}"
 
     def failed(self, ask: Ask) -> str:
         return f"{self._question(ask)}:f:{ask.key}"

@@ -20,7 +20,7 @@ RENEW_EVERY: Final = LEASE / 3
 # Renewed in one round trip: some milliseconds of the server's.
 BATCH: Final = 256
 
-Lease = tuple[str, str]  # key, token
+Lease = tuple[tuple[str, ...], str]  # what it is known by, token
 
 
 class Leases:
@@ -32,14 +32,14 @@ class Leases:
 
     def __init__(self, renew: Callable[[list[Lease]], list[bool]]) -> None:
         self._renew = renew
-        self._held: dict[str, tuple[str, weakref.ref[Led]]] = {}  # by token
+        self._held: dict[str, tuple[tuple[str, ...], weakref.ref[Led]]] = {}  # by token
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._failing = False
 
-    def hold(self, key: str, led: Led) -> None:
+    def hold(self, keys: tuple[str, ...], led: Led) -> None:
         with self._lock:
-            self._held[led.token] = (key, weakref.ref(led))
+            self._held[led.token] = (keys, weakref.ref(led))
             if self._thread is None or not self._thread.is_alive():  # alive no more after a fork
                 thread = threading.Thread(target=self._beat, name="aicache-leases", daemon=True)
                 try:
@@ -77,13 +77,13 @@ class Leases:
                 else:
                     self._failing = False
 
-    def _renew_batch(self, held: list[tuple[str, tuple[str, weakref.ref[Led]]]]) -> None:
+    def _renew_batch(self, held: list[tuple[str, tuple[tuple[str, ...], weakref.ref[Led]]]]) -> None:
         wanted: list[Lease] = []
-        for token, (key, led) in held:
+        for token, (keys, led) in held:
             if led() is None:
                 self.drop(token)
             else:
-                wanted.append((key, token))
+                wanted.append((keys, token))
         for (_, token), ours in zip(wanted, self._renew(wanted) if wanted else (), strict=True):
             if not ours:
                 self.drop(token)

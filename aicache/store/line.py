@@ -170,6 +170,15 @@ def _resolve(batch: list[Asked], replies: list[Any]) -> None:
             future.set_result(reply)
 
 
+def loop_runs() -> bool:
+    """Whether an asyncio loop runs in this very thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 async def ended(work: concurrent.futures.Future[Any], seconds: float) -> None:
     """Waits until another thread's work has ended, one way or another, and for so long at most."""
     here = asyncio.wrap_future(work)

@@ -21,6 +21,8 @@ ANSWER, FAILED, NOT_SHARED, LOOK_AGAIN = b"a", b"f", b"n", b"l"
 def told(finish: Finish) -> Told:
     if finish.failure is not None:
         return finish.failure
+    if not finish.told:
+        return News.LOOK_AGAIN
     if finish.entry is None:
         return News.NOT_SHARED if finish.alone else News.LOOK_AGAIN
     return finish.entry if finish.share or finish.keep else News.NOT_SHARED
@@ -44,7 +46,8 @@ def message(finish: Finish) -> tuple[bytes, bytes]:
             if len(payload) <= MOST_TOLD:
                 return FAILED, payload
         case News.LOOK_AGAIN:
-            return LOOK_AGAIN, b""
+            kept = finish.entry is not None and finish.keep
+            return LOOK_AGAIN, pack_entry(finish.entry) if kept and finish.entry is not None else b""
     return (LOOK_AGAIN if finish.keep else NOT_SHARED), payload
 
 

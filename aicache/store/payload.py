@@ -19,7 +19,7 @@ from aicache.core.records import Answer, Ask, Entry, Failure, Lineage, Stamps
 
 FORMAT: Final = 2
 PLAIN, ZLIB = 0, 1
-_FRAME: Final = struct.Struct(">BBI16s")  # lua/lead.lua reads the mark where this puts it
+FRAME: Final = struct.Struct(">BBI16s")  # lua/lead.lua reads the mark where this puts it
 
 # Below this a reply fits one network packet anyway, and inflating costs more than it saves.
 COMPRESS_FROM: Final = 2048
@@ -45,6 +45,8 @@ def pack_entry(entry: Entry) -> bytes:
             "dies": entry.dies_at,
             "headers": answer.headers,
             "usd": None if answer.usd is None else str(answer.usd),
+            "premium": str(answer.premium),
+            "tokens": answer.tokens,
             "traits": sorted(answer.traits),
             "epoch": entry.stamps.epoch,
             "stamps": _joined(entry.stamps),
@@ -76,6 +78,8 @@ def read_entry(data: bytes) -> Entry:
             body,
             _pairs(header["headers"]),
             None if usd is None else _dollars(_text(usd)),
+            _dollars(_text(header.get("premium", "0"))),
+            _whole(header.get("tokens", 0)),
             frozenset(_text(trait) for trait in _row(header.get("traits", []))),
         )
         times = _number(header["at"]), _number(header["fresh"]), _number(header["dies"])
@@ -195,16 +199,16 @@ def _pack(header: dict[str, Any], body: bytes, mark: bytes = bytes(16)) -> bytes
         if len(small) < len(body):
             codec, body = ZLIB, small
     text = json.dumps(header, separators=(",", ":")).encode()
-    return _FRAME.pack(FORMAT, codec, len(text), mark) + text + body
+    return FRAME.pack(FORMAT, codec, len(text), mark) + text + body
 
 
 def _unpack(data: bytes) -> tuple[dict[str, Any], bytes]:
     try:
-        format_, codec, length, _ = _FRAME.unpack_from(data)
+        format_, codec, length, _ = FRAME.unpack_from(data)
         if format_ != FORMAT:
             raise Unreadable(f"format {format_}")
-        start = _FRAME.size + length
-        header = json.loads(data[_FRAME.size : start])
+        start = FRAME.size + length
+        header = json.loads(data[FRAME.size : start])
         body, size = data[start:], _whole(header.pop("size"))
         if size < 0:
             raise Unreadable(f"{size} bytes")

@@ -70,7 +70,7 @@ def finish(keys: Keys, of: Finish, message: tuple[bytes, bytes]) -> Plan:
         memory = milliseconds(FAILURE_LIFE)
     told = kind in (news.ANSWER, news.FAILED)
     reply = yield from FINISH(
-        [keys.lease(ask, of.stamps), keys.entry(ask), keys.lineage(ask), keys.failed(ask)],
+        [keys.lease(ask, of.stamps), keys.entry(ask), keys.lineage(ask), keys.failed(ask), keys.mark(ask)],
         *(of.token, of.token.encode() + kind, int(told), payload),
         *(life, lineage, life + milliseconds(LINEAGE_AFTER)),
         *(memory, ask.attempt, _credential(failure)),

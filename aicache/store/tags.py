@@ -207,7 +207,10 @@ def stamping(tags: Collection[Tag]) -> Make:
     everything = list(tags)
 
     def make(keys: Keys, _: bool) -> Plan:
-        for batch in _batches(everything):
+        for tag in everything:
+            if (answer := tag.answer) is not None:
+                yield ("DEL", keys.entry_of(*answer), keys.mark_of(*answer))
+        for batch in _batches([tag for tag in everything if tag.answer is None]):
             digests = (tag.digest for tag in batch)
             yield from STAMP_AGAIN([keys.dead, *keys.stamps(batch)], a_stamp(keys), int(LIFE * 1000), *digests)
 

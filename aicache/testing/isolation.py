@@ -16,6 +16,7 @@ from django.test import override_settings
 
 from aicache.cache import Cache, pinned
 from aicache.freshness.outbox import left_behind
+from aicache.ledger.counting import counts_of_its_own
 from aicache.testing.memory import MemoryStore
 
 logger = logging.getLogger("aicache")
@@ -23,9 +24,9 @@ logger = logging.getLogger("aicache")
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """A namespace of its own: nothing that others stored is seen, on a shared server too."""
+    """A namespace of its own: nothing that others stored or counted is seen, on a shared server too."""
     chosen = {**getattr(settings, "AICACHE", {}), "NAMESPACE": uuid.uuid4().hex}
-    with override_settings(AICACHE=chosen):
+    with override_settings(AICACHE=chosen), counts_of_its_own():
         yield
 
 
@@ -33,7 +34,7 @@ def isolated() -> Iterator[None]:
 def memory() -> Iterator[MemoryStore]:
     """A cache without a server, forgotten at the end. Yields its store; ``store.down = True`` plays an outage."""
     store = MemoryStore()
-    with pinned(Cache(store)):
+    with pinned(Cache(store)), counts_of_its_own():
         yield store
 
 

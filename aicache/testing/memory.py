@@ -141,8 +141,16 @@ class MemoryStore:
             if self._down:
                 raise Unavailable("unreachable")
             for tag in tags:
-                if tag.digest in self._stamps:
+                if (answer := tag.answer) is not None:
+                    self._purge(answer[0], answer[2])
+                elif tag.digest in self._stamps:
                     self._stamps[tag.digest] = secrets.token_hex(8)
+
+    def _purge(self, *place: str) -> None:
+        """Nobody waits any more for who is at it, and who is at it stores nothing."""
+        self._entries.pop((place[0], place[1]), None)
+        for line in [line for line in self._flights if line[:2] == place]:
+            self._flights.pop(line).news.set_result(News.LOOK_AGAIN)
 
     def standing(self, tags: Sequence[Tag]) -> list[str]:
         """How the tags stand: by this, what hung on them can be counted after they died."""
@@ -213,7 +221,8 @@ class MemoryStore:
                 self._entries[place], self._asks[place] = entry, ask
                 lineage = Lineage(entry.key, entry.dies_at, entry.stamps, ask.sources)
                 self._lineages[ask.tenant, ask.lineage] = lineage
-            flight.news.set_result(entry if finish.share or finish.keep else News.NOT_SHARED)
+            shared = entry if finish.share or finish.keep else News.NOT_SHARED
+            flight.news.set_result(shared if finish.told else News.LOOK_AGAIN)
             return stands or not finish.keep
         return True
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aicache.core.difference import MISSING, Difference, differences
+from aicache.core.difference import MISSING, MOST_PARTS, Difference, departures, differences, outline
 from aicache.core.fingerprint import Question, Unkeyable, fingerprint
 from tests.core.test_fingerprint import QUESTION, RICH, backwards, changed, json_values, places, without
 
@@ -215,3 +215,21 @@ def test_one_change_anywhere_is_found_where_it_was_made(path: tuple[str | int, .
     assert all(difference.path.startswith(spelled) for difference in found)
     same = fingerprint(replace(QUESTION, body=other)) == fingerprint(QUESTION)
     assert any(difference.matters for difference in found) is not same
+
+
+@pytest.mark.parametrize("empty", [[], {}, "", None])
+def test_what_is_there_and_empty_is_a_part_of_its_own(empty: Any) -> None:
+    body = {"model": "m", "tools": empty}
+    known = outline(replace(QUESTION, body={"model": "m"}), b"salt")
+    assert departures(known, replace(QUESTION, body=body), b"salt") == ("body.tools",)
+
+
+def test_a_long_conversation_is_told_apart_to_its_end() -> None:
+    def of(last: str) -> Question:
+        messages = [{"role": "user", "content": str(at)} for at in range(2 * MOST_PARTS)]
+        return replace(QUESTION, body={"messages": [*messages, {"role": "user", "content": last}]})
+
+    known = outline(of("one"), b"salt")
+    assert len(known) == MOST_PARTS + 1
+    assert departures(known, of("one"), b"salt") == ()
+    assert departures(known, of("another"), b"salt") == ("the rest",)

@@ -9,7 +9,8 @@ import pytest
 from django.db import DatabaseError, OperationalError, connections, transaction
 
 import aicache
-from aicache.freshness import databases, drain
+from aicache import forks
+from aicache.freshness import databases, drain, recovery
 from aicache.freshness.generations import generations
 from aicache.freshness.outbox import uncommitted
 from aicache.freshness.recovery import recover
@@ -240,6 +241,19 @@ class TestRecovery:
         in_its_thread(recover)
         assert drain.pending() == 0
         assert store.taken() == tags("a", tenant="t")
+
+    def test_commits_whatever_the_site_says_and_holds_off_forks(
+        self, store: Recorder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store.down = True
+        invalidate("a", tenant="t", using="default")
+        store.down = False
+        seen: list[int] = []
+        monkeypatch.setattr(recovery, "drain", lambda: (seen.append(forks._statements), drain.drain()))
+        monkeypatch.setitem(connections["default"].settings_dict, "AUTOCOMMIT", False)
+        in_its_thread(recover)
+        assert drain.pending("default") == 0
+        assert seen == [1]
 
     @pytest.mark.parametrize(("alias", "known"), [("default", False), ("other", True)])
     def test_a_database_that_nobody_is_known_to_write_to_keeps_nobody(

@@ -8,8 +8,8 @@ import pytest
 from django.apps import apps
 
 import aicache
-from aicache.context import current
 from aicache.errors import ArgumentError
+from aicache.frame import current
 from aicache.freshness import family
 from aicache.freshness.options import one_name
 from aicache.freshness.registry import source_of, verify

@@ -14,7 +14,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 import aicache
-from aicache.context import get_settings
+from aicache.conf import get_settings
 from aicache.core.tags import Tag
 from aicache.management.commands import purge_tag
 from aicache.models import Invalidation, InvalidationTag

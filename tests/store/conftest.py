@@ -73,3 +73,9 @@ def any_store(request: pytest.FixtureRequest, site: str) -> Iterator[Store | Mem
     store: Store | MemoryStore = Store(Address((URL,)), site) if request.param == "redis" else MemoryStore()
     yield store
     store.close()
+
+
+def names_of(store: Store, ask: Ask, stamps: Stamps = NO_STAMPS) -> tuple[str, str]:
+    """By what a lease is renewed: its own key, and its answer's mark."""
+    keys = keys_of(store)
+    return keys.lease(ask, stamps), keys.mark(ask)

@@ -24,7 +24,7 @@ from aicache.testing.valkey import Valkey
 from tests.claude.conftest import QUESTION, Asker
 from tests.claude.together import held, together
 from tests.store.cluster import cluster
-from tests.store.conftest import an_ask, keys_of
+from tests.store.conftest import an_ask, names_of
 from tests.store.tagged import ARTICLE, found, keep, look, question
 
 
@@ -98,7 +98,8 @@ def test_it_is_said_that_a_cluster_was_found(asker: Asker, caplog: pytest.LogCap
             asker.create(system=f"Question {number} of nobody else")
 
     assert [call.status for call in calls] == ["miss"] * 5
-    assert [record.getMessage().partition(" is a cluster")[1] for record in caplog.records] in ([], [" is a cluster"])
+    said = [record.getMessage() for record in caplog.records if record.name == "aicache.store"]
+    assert [line.partition(" is a cluster")[1] for line in said] in ([], [" is a cluster"])
 
 
 @pytest.fixture(params=["said so", "found out"])
@@ -112,7 +113,7 @@ def store(request: pytest.FixtureRequest, nodes: list[Valkey]) -> Iterator[Store
 def test_leases_on_every_node_are_renewed_together(store: Store) -> None:
     asks = [an_ask(lineage=f"{number:064x}") for number in range(30)]
     led = [store.perform(Lead(ask, NO_STAMPS, since=0)) for ask in asks]
-    leases = [(keys_of(store).lease(ask, NO_STAMPS), turn.token) for ask, turn in zip(asks, led, strict=True)]
+    leases = [(names_of(store, ask), turn.token) for ask, turn in zip(asks, led, strict=True)]
 
     assert store._renew([*leases, (leases[0][0], "another")]) == [True] * 30 + [False]
     for ask, turn in zip(asks, led, strict=True):

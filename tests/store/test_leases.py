@@ -16,7 +16,7 @@ from aicache.core.operations import Finish, Lead, Led
 from aicache.core.records import NO_STAMPS
 from aicache.store import Store, leases
 from aicache.store.leases import BATCH, Lease, Leases
-from tests.store.conftest import an_ask, keys_of
+from tests.store.conftest import an_ask, names_of
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def test_an_error_that_nobody_expects_ends_no_renewal(caplog: pytest.LogCaptureF
         return [True] * len(held)
 
     held, led = Leases(renew), Led("token")
-    held.hold("key", led)
+    held.hold(("key",), led)
     until(lambda: len(beats) > 6)
 
     assert held.holds("token")
@@ -72,7 +72,7 @@ def test_one_batch_that_fails_leaves_the_others_alone() -> None:
 
     held, led = Leases(renew), [Led(str(at)) for at in range(2 * BATCH)]
     for one in led:
-        held.hold("key", one)
+        held.hold(("key",), one)
     until(lambda: len(seen) >= BATCH)
     for one in led:
         held.drop(one.token)
@@ -85,7 +85,7 @@ def test_a_thread_that_died_is_replaced() -> None:
     dead.start()
     dead.join()
     held._thread = dead
-    held.hold("key", led)
+    held.hold(("key",), led)
     until(lambda: renewed.leases)
     held.drop("token")
 
@@ -102,11 +102,11 @@ def test_without_a_thread_to_be_had_the_call_goes_on(
     held, led = Leases(renewed), [Led("1"), Led("2"), Led("3")]
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", start)
-        held.hold("key", led[0])
-        held.hold("key", led[1])
+        held.hold(("key",), led[0])
+        held.hold(("key",), led[1])
     assert len(caplog.records) == 1
 
-    held.hold("key", led[2])
+    held.hold(("key",), led[2])
     until(lambda: len(renewed.leases) >= 3)
     for one in led:
         held.drop(one.token)
@@ -115,7 +115,7 @@ def test_without_a_thread_to_be_had_the_call_goes_on(
 def test_a_lease_whose_holder_is_gone_is_renewed_no_more() -> None:
     renewed = Renewed()
     held = Leases(renewed)
-    held.hold("key", Led("dropped at once"))
+    held.hold(("key",), Led("dropped at once"))
     until(lambda: not held)
     assert renewed.leases == []
 
@@ -129,28 +129,30 @@ def test_thousands_of_leases_are_renewed_in_a_few_round_trips(
     for ask in asks:
         led = store.perform(Lead(ask, NO_STAMPS, since=0))
         assert isinstance(led, Led)
-        held.append((keys_of(store).lease(ask, NO_STAMPS), led.token))
+        held.append((names_of(store, ask), led.token))
     counted = Mock(wraps=store.connections.pipeline)
     monkeypatch.setattr(store.connections, "pipeline", counted)
 
-    server.pexpire(held[0][0], 1000)
-    server.delete(held[1][0])
+    server.pexpire(held[0][0][0], 1000)
+    server.delete(held[1][0][0])
     kept = [ours for at in range(0, len(held), BATCH) for ours in store._renew(held[at : at + BATCH])]
 
     assert kept == [True, False] + [True] * (len(held) - 2)
-    assert server.pttl(held[0][0]) > 4000
+    assert server.pttl(held[0][0][0]) > 4000
     assert counted.call_count <= 4  # the first of them may have to teach the server the script
 
 
 def test_a_server_that_forgot_the_script_renews_all_the_same(store: Store, server: redis.Redis) -> None:
     ask = an_ask()
     led = store.perform(Lead(ask, NO_STAMPS, since=0))
-    key = keys_of(store).lease(ask, NO_STAMPS)
+    lease, mark = names = names_of(store, ask)
     server.script_flush()
-    server.pexpire(key, 1000)
+    server.pexpire(lease, 1000)
+    server.pexpire(mark, 1000)
 
-    assert store._renew([(key, led.token), (key, "another")]) == [True, False]
-    assert server.pttl(key) > 4000
+    assert store._renew([(names, led.token), (names, "another")]) == [True, False]
+    assert server.pttl(lease) > 4000
+    assert server.pttl(mark) > 4000
     store.perform(Finish(ask, NO_STAMPS, led.token))
 
 

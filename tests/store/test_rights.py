@@ -18,7 +18,7 @@ from aicache.core.tags import hanging
 from aicache.store import Address, Store, ear, links
 from aicache.store.tags import one
 from tests.store.cluster import cluster
-from tests.store.conftest import keys_of
+from tests.store.conftest import names_of
 from tests.store.servers import Server, serving, until
 from tests.store.tagged import ARTICLE, PRICES, TENANT, end, keep, lead, look, question
 from tests.store.test_epochs import BINARIES
@@ -81,7 +81,7 @@ def everything(store: Store, other: Store, meanwhile: Callable[[], Any] = lambda
     waiter = threading.Thread(target=lambda: heard.append(other.perform(Wait(ask, held.token, 20))))
     waiter.start()
     meanwhile()
-    assert store._renew([(keys_of(store).lease(ask, stamps), token)]) == [True]
+    assert store._renew([(names_of(store, ask, stamps), token)]) == [True]
     assert end(store, ask, stamps, token, b"told")
     waiter.join(20)
     assert heard[0].answer.body == b"told"

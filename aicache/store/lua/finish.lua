@@ -1,11 +1,14 @@
 -- End a leader's flight: tell the waiters, free the lease, keep the answer or remember the failure for a moment.
 -- A leader that is not the leader any more changes nothing.
--- KEYS: lease, entry, lineage, failed
+-- An answer that was purged meanwhile is told, as those who wait began before, and not kept.
+-- KEYS: lease, entry, lineage, failed, the answer's own mark
 -- ARGV: token, head of the message, payload follows (1/0), payload, entry's life in ms (0 = not kept), lineage, its life in ms,
 --       failure's life in ms (0 = none), attempt, credential
-if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then
+local token, under = unpack(redis.call('HMGET', KEYS[1], 'token', 'mark'))
+if token ~= ARGV[1] then
   return 'late'
 end
+local purged = not under or under ~= redis.call('GET', KEYS[5])
 local message = ARGV[2]
 if ARGV[3] == '1' then
   message = message .. ARGV[4]
@@ -13,11 +16,14 @@ end
 local ears = redis.call('HKEYS', KEYS[1])
 redis.call('DEL', KEYS[1])
 for _, ear in ipairs(ears) do
-  if ear ~= 'token' then
+  if ear ~= 'token' and ear ~= 'mark' then
     redis.pcall('PUBLISH', ear, message) -- a user without the right to it keeps the answer all the same
   end
 end
 if tonumber(ARGV[5]) > 0 then
+  if purged then
+    return 'purged'
+  end
   redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5])
   redis.call('SET', KEYS[3], ARGV[6], 'PX', ARGV[7])
 end

@@ -1,7 +1,7 @@
 -- Become the leader, unless an answer has come, somebody leads, or the call has just failed.
--- KEYS: lease, entry, failed
+-- KEYS: lease, entry, failed, the answer's own mark, which a purge takes away
 -- ARGV: token, lease in ms, ear of the caller's process ('' = none), take an entry with this mark ('' = none),
---       attempt, microseconds since the caller began (-1 = for ever), credential
+--       attempt, microseconds since the caller began (-1 = for ever), credential, the word for "look again"
 if ARGV[4] ~= '' then
   local entry = redis.call('GET', KEYS[2])
   -- An entry made under other stamps is dead: payload.py writes the mark at the seventh byte.
@@ -27,13 +27,29 @@ if failed[1] and (failed[3] == '' or failed[3] == ARGV[7]) then
   end
 end
 
-local token = redis.call('HGET', KEYS[1], 'token')
-if token then
+local mark = redis.call('GET', KEYS[4])
+local token, under = unpack(redis.call('HMGET', KEYS[1], 'token', 'mark'))
+if token and mark and under == mark then
   if ARGV[3] ~= '' then
     redis.call('HSET', KEYS[1], ARGV[3], '')
   end
   return {'held', token, redis.call('PTTL', KEYS[1])}
 end
-redis.call('HSET', KEYS[1], 'token', ARGV[1])
+if token then
+  -- The answer has been purged since: who begins now does not wait for a call from before, and who waits waits in vain.
+  for _, ear in ipairs(redis.call('HKEYS', KEYS[1])) do
+    if ear ~= 'token' and ear ~= 'mark' then
+      redis.pcall('PUBLISH', ear, token .. ARGV[8])
+    end
+  end
+  redis.call('DEL', KEYS[1])
+end
+if mark then
+  redis.call('PEXPIRE', KEYS[4], ARGV[2])
+else
+  mark = ARGV[1]
+  redis.call('SET', KEYS[4], mark, 'PX', ARGV[2])
+end
+redis.call('HSET', KEYS[1], 'token', ARGV[1], 'mark', mark)
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return {'led'}

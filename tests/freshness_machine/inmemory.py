@@ -11,7 +11,6 @@ from aicache.core.tags import Tag
 from aicache.testing.memory import MemoryStore
 from tests.freshness_machine.actors import pause
 from tests.freshness_machine.machine import Machine
-from tests.freshness_machine.stage import clock
 from tests.freshness_machine.world import Driven, Process, World
 
 
@@ -28,14 +27,14 @@ class Stepping(MemoryStore):
             if news is not None and pause("wait", lambda: not news.done()):
                 return self._heard(News.LOOK_AGAIN)
             return self._heard(news.result(0) if news is not None and news.done() else News.LOOK_AGAIN)
-        pause(type(operation).__name__)
+        pause(type(operation).__name__.upper())
         done = super().perform(operation)
         if isinstance(done, Led):
             self._leaders[done.token] = done
         return done
 
     def stamp(self, tags: Collection[Tag]) -> None:
-        pause("stamp")
+        pause("STAMP_AGAIN")
         super().stamp(tags)
 
     def leads(self, token: str) -> bool:
@@ -62,8 +61,8 @@ class InMemory(World):
 
     owns = False
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, durable: bool) -> None:
+        super().__init__(durable=durable)
         self.store = Stepping()
         self.start()
 
@@ -90,7 +89,7 @@ class InMemory(World):
         self.store.down = False
 
     def pass_by(self, seconds: float) -> None:
-        clock.now += seconds
+        super().pass_by(seconds)
         self.store.end_leases()
 
     def evict(self, pattern: str) -> None:
@@ -99,4 +98,4 @@ class InMemory(World):
 
 class MemoryMachine(Machine):
     def make(self) -> World:
-        return InMemory()
+        return InMemory(durable=self.durable)

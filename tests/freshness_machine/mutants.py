@@ -1,55 +1,17 @@
-"""Mistakes, made in the product's own text: what is written there, and what is written instead."""
+"""Mistakes with stamps, transactions, drains and servers, each in the world that shows it soonest."""
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import textwrap
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from typing import Any, Final
-from unittest import mock
 
 from aicache.core import flow, records, tags
 from aicache.freshness import drain, outbox
 from aicache.store import connections, links, plans, scripts
 from aicache.store import tags as stored
 from aicache.testing.memory import MemoryStore
-
-
-class Change:
-    """``old``, which is there once, becomes ``new``: in a function of a module or class, or in a script."""
-
-    def __init__(self, where: Any, name: str, old: str, new: str) -> None:
-        self._where, self._name, self._old, self._new = where, name, old, new
-
-    @contextmanager
-    def made(self) -> Iterator[None]:
-        found = inspect.getattr_static(self._where, self._name)
-        with ExitStack() as stack:
-            if isinstance(found, scripts.Script):
-                text = self._written(found.text)
-                stack.enter_context(mock.patch.object(found, "text", text))
-                digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-                stack.enter_context(mock.patch.object(found, "digest", digest))
-            else:
-                stack.enter_context(mock.patch.object(self._where, self._name, self._compiled(found)))
-            yield
-
-    def _written(self, text: str) -> str:
-        if text.count(self._old) != 1:
-            raise LookupError(f"{self._name} does not say {self._old!r} once any more: write the mutant anew")
-        return text.replace(self._old, self._new)
-
-    def _compiled(self, found: Any) -> Any:
-        function = found.fget if isinstance(found, property) else found
-        text = self._written(textwrap.dedent(inspect.getsource(function)))
-        made: dict[str, Any] = {}
-        source = "from __future__ import annotations\n" + text
-        exec(compile(source, f"<mutant of {self._name}>", "exec"), function.__globals__, made)
-        return made[self._name]
-
+from tests.freshness_machine.change import Change
 
 _moment = threading.local()
 
@@ -58,7 +20,7 @@ def again(rows: Any, ids: Sequence[int] = ()) -> None:
     """The stamp that is drawn next in this thread is the one of these rows' commit."""
     from tests.freshness_machine.stage import shown
 
-    row = rows or next(row for row in shown.world.table.rows if row.id in ids)
+    row = rows or next(row for row in shown.world.database.invalidations.rows if row.id in ids)
     _moment.drawn = f"{row.death.committed:012}"
 
 
@@ -66,7 +28,7 @@ def drawn(keys: Any) -> str:
     return keys.epoch + str(_moment.drawn)
 
 
-PUBLISH: Final = "kept = yield from finish("
+PUBLISH: Final = "kept = yield from finish(Finish("
 MAY_KEEP: Final = "keep = of.stamps.stand(now)"
 STANDS: Final = "kept.stamps.stand(stamps)"
 SAVER_DRAWS: Final = "stamps.apply(self.dying,"
@@ -162,8 +124,8 @@ MUTANTS: Final[dict[str, tuple[Any, ...]]] = {
             flow,
             "lead",
             PUBLISH,
-            "if stamps.generations: entry = replace(entry, stamps=replace(stamps, generations=(yield Count(ask.tags))))"
-            "\n    " + PUBLISH,
+            "if stamps.generations:"
+            " entry = replace(entry, stamps=replace(stamps, generations=(yield Count(ask.counted))))\n    " + PUBLISH,
         ),
     ),
     "what_is_uncommitted_does_not_count": (
@@ -208,20 +170,8 @@ HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
         "savers",
         Change(plans, "finish", MAY_KEEP, "keep = True"),
     ),
-    "who_leads_no_more_stores": (
-        "trouble",
-        Change(scripts, "FINISH", "redis.call('HGET', KEYS[1], 'token') ~= ARGV[1]", "false"),
-    ),
     "everybody_leads": (
         "savers",
-        Change(scripts, "LEAD", "if token then", "if false then"),
+        Change(scripts, "LEAD", "if token and mark and under == mark then", "if false then"),
     ),
 }
-
-
-@contextmanager
-def made(changes: Sequence[Change]) -> Iterator[None]:
-    with ExitStack() as stack:
-        for change in changes:
-            stack.enter_context(change.made())
-        yield

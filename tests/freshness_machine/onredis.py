@@ -10,15 +10,14 @@ from aicache.store import Address, Store
 from tests.freshness_machine.actors import Life
 from tests.freshness_machine.machine import Machine
 from tests.freshness_machine.server import Client, Server
-from tests.freshness_machine.stage import clock
 from tests.freshness_machine.world import Driven, Process, World
 
 
 class OnRedis(World):
     """``cluster``: as the store asks one, though there is one node."""
 
-    def __init__(self, url: str, *, processes: int, cluster: bool) -> None:
-        super().__init__()
+    def __init__(self, url: str, *, processes: int, cluster: bool, durable: bool) -> None:
+        super().__init__(durable=durable)
         self.server = Server(url, self._hear)
         self.cluster = cluster
         for _ in range(processes):
@@ -71,9 +70,10 @@ class OnRedis(World):
         self.server.loses_reply = False
 
     def pass_by(self, seconds: float) -> None:
-        clock.now += seconds
+        super().pass_by(seconds)
         kept = [] if self.server.away else [process.store.leases for process in self.processes]
-        renewed = [key for leases in kept for key, led in leases._held.values() if led() is not None]
+        held = [each for leases in kept for each in leases._held.values()]
+        renewed = [key for keys, led in held if led() is not None for key in keys]
         self.server.pass_by(seconds, renewed)
 
     def evict(self, pattern: str) -> None:
@@ -88,4 +88,4 @@ class RedisMachine(Machine):
     cluster: ClassVar[bool] = False
 
     def make(self) -> World:
-        return OnRedis(self.url, processes=self.processes, cluster=self.cluster)
+        return OnRedis(self.url, processes=self.processes, cluster=self.cluster, durable=self.durable)

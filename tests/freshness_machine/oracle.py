@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from aicache.core.records import Ask, Entry, Served
-from aicache.core.tags import EVERYBODY, Tag, members
+from aicache.core.tags import EVERYBODY, Tag, members, of_answer
 
 # One answer is made from a row, the other from all of them: the names that each hangs on.
 QUESTIONS: Final = {"1": ("m", "m:1"), "2": ("m", members("m"))}
 
 
 def concerns(tag: Tag, ask: Ask) -> bool:
+    if tag.answer is not None:
+        return tag == of_answer(ask.lineage, ask.key, ask.tenant)
     return tag.name in QUESTIONS[ask.key[0]] and tag.tenant in (ask.tenant, EVERYBODY)
 
 

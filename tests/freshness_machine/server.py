@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError, ResponseError, TimeoutError
 from aicache.store import scripts
 from tests.freshness_machine.actors import Life, pause
 
-ALL: Final = "*"
+SILENCE: Final = b"silence"
 
 DROP: Final = """
 local keys = redis.call('KEYS', ARGV[1])
@@ -41,10 +41,11 @@ return all
 
 
 class Server:
-    """``hears``: what is told of each message that a script has published."""
+    """``hears``: what is told of each message that is published."""
 
     def __init__(self, url: str, hears: Callable[[bytes], None]) -> None:
         self._connection = _connection(url)
+        self._subscription = _subscription(url)
         self._hears = hears
         self.run = 1  # a server that is started anew is another one
         self.away = 0
@@ -56,19 +57,31 @@ class Server:
 
     def execute(self, *command: Any) -> Any:
         self._connection.send_command(*command)
+        return self._reply(command)
+
+    def _reply(self, command: Sequence[Any]) -> Any:
         reply = self._connection.read_response()
         return UNDERSTOOD[command[0]](reply) if command[0] in UNDERSTOOD else reply
 
     def perform(self, *command: Any) -> Any:
-        """For a process: whoever waits is told by the very script that ends the wait."""
-        reply = self.execute(*command)
-        if reply == b"ours":
-            head, whole, payload = command[8:11]
-            self._hears(head + payload if int(whole) else head)
+        """For a process: whoever waits hears at once what a script has published."""
+        speaks = command[1] in (scripts.LEAD.digest, scripts.FINISH.digest)
+        reply = self._heard(command) if speaks else self.execute(*command)
         if self.loses_reply:
             self.loses_reply = False
             raise TimeoutError("the reply is lost")
         return reply
+
+    def _heard(self, command: Sequence[Any]) -> Any:
+        """Published is all that comes before what is said next."""
+        pack = self._connection.pack_command
+        self._connection.send_packed_command([*pack(*command), *pack("PUBLISH", SILENCE, "")])
+        try:
+            return self._reply(command)
+        finally:
+            self._connection.read_response()
+            while (message := self._subscription.read_response())[2] != SILENCE:
+                self._hears(message[3])
 
     def evict(self, pattern: str) -> None:
         self.execute("EVAL", DROP, 0, pattern)
@@ -176,10 +189,21 @@ def _connection(url: str) -> redis.Connection:
     return connection
 
 
+@cache
+def _subscription(url: str) -> redis.Connection:
+    connection = redis.Connection(protocol=2, **redis.connection.parse_url(url))
+    connection.connect()
+    connection.send_command("PSUBSCRIBE", "*")
+    connection.read_response()
+    return connection
+
+
 UNDERSTOOD: Final = redis.Redis(protocol=2).response_callbacks
 
 
 def _words(command: Sequence[Any]) -> str:
+    if command[0] == "DEL":
+        return "STAMP_AGAIN"  # as a purge of a single answer does
     if command[0] in ("EVALSHA", "EVAL"):
         return next(
             (name for name, found in vars(scripts).items() if getattr(found, "digest", "") == command[1]), "EVAL"

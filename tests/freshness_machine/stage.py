@@ -12,21 +12,21 @@ from types import SimpleNamespace
 from typing import Any, Final
 from unittest import mock
 
-from django.db import OperationalError
-
 from aicache import cache, models
 from aicache.core.operations import News
 from aicache.core.tags import Tag
+from aicache.durable import claims, copies, trouble, work
 from aicache.freshness import databases, stamps
 from aicache.store import breaker, connections, ear, links, plans, tags
 from aicache.testing import memory
 from tests.freshness_machine.actors import current, pause
 
 PROBE: Final = "the probe"
+OPEN: Final = "+open"
 
 
 class Clock:
-    """In place of the modules ``time`` and ``datetime``."""
+    """In place of the modules ``time``, ``datetime`` and ``timezone``."""
 
     now = 1_000_000.0
 
@@ -34,6 +34,13 @@ class Clock:
         return self.now
 
     monotonic = time
+
+    def sleep(self, seconds: float) -> None:
+        until = self.now + seconds
+        pause("sleep", lambda: self.now < until)
+
+    def timezone(self) -> Any:
+        return SimpleNamespace(now=lambda: dates.datetime.fromtimestamp(self.now, dates.UTC))
 
     def datetime(self) -> Any:
         class At(dates.datetime):
@@ -99,13 +106,38 @@ def _wait(self: ear.Ear, token: str, seconds: float) -> Any:
         return news.result()
 
 
-def _apart(function: Any, names: Sequence[Tag]) -> Future[Any]:
-    counted: Future[Any] = Future()
+def _until(_: Future[None], seconds: float) -> None:
+    """Who waits for the end of another's claim may hear of it at any time, or ask too early."""
+    clock.sleep(seconds)
+
+
+def _apart(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
+    """Its caller's steps: nobody gives up before a database does."""
+    found: Future[Any] = Future()
     try:
-        counted.set_result(shown.world.table.generations(names))
-    except OperationalError as error:
-        counted.set_exception(error)
-    return counted
+        found.set_result(function(*args, **kwargs))
+    except Exception as error:  # noqa: BLE001 - it is raised where the result is asked for
+        found.set_exception(error)
+    return found
+
+
+def _generations(of: Sequence[Tag]) -> tuple[int, ...]:
+    found: tuple[int, ...] = shown.world.database.generations(of)
+    return found
+
+
+def _insert(*args: Any, **kwargs: Any) -> None:
+    shown.world.database.insert(*args, **kwargs)
+
+
+def _at_once(using: str, act: Callable[[], Any], *_: Any) -> Any:
+    return act()
+
+
+def _is_open_here(using: str) -> bool:
+    """Whether the thread has a transaction open, on SQLite."""
+    actor = current()
+    return actor is not None and actor.name.endswith(OPEN)
 
 
 def _store() -> Any:
@@ -122,16 +154,26 @@ def set_up() -> Iterator[None]:
     """For as many examples as there are to be."""
     thread_shim = SimpleNamespace(Thread=Thread, Event=Event, Lock=threading.Lock, get_ident=threading.get_ident)
     with ExitStack() as stack:
-        for module in (plans, tags, ear, links, cache, memory):
+        for module in (plans, tags, ear, links, cache, memory, copies, claims, trouble):
             stack.enter_context(mock.patch.object(module, "time", clock))
+        for module in (copies, claims, work):
+            stack.enter_context(mock.patch.object(module, "generations", _generations))
+        for module in (copies, claims):
+            stack.enter_context(mock.patch.object(module, "insert", _insert))
+        for model in (models.Invalidation, models.CacheEntry, models.IdempotencyKey):
+            stack.enter_context(mock.patch.object(model, "objects", _Objects(model)))
         stack.enter_context(mock.patch.object(cache, "datetime", clock.datetime()))
-        stack.enter_context(mock.patch.object(cache, "apart", _apart))
-        stack.enter_context(mock.patch.object(cache, "_database_failed", False))
+        stack.enter_context(mock.patch.object(cache, "_wait", _until))
+        stack.enter_context(mock.patch.object(claims, "timezone", clock.timezone()))
+        for module, name in ((claims, "read"), (claims, "write"), (work, "read")):
+            stack.enter_context(mock.patch.object(module, name, _at_once))
+        stack.enter_context(mock.patch.object(claims, "leave"))
+        stack.enter_context(mock.patch.object(work, "apart", _apart))
+        stack.enter_context(mock.patch.object(work, "is_open_here", _is_open_here))
         stack.enter_context(mock.patch.object(breaker, "threading", thread_shim))
         stack.enter_context(mock.patch.object(connections, "threading", SimpleNamespace(Lock=Lock)))
         stack.enter_context(mock.patch.object(links, "sync_client", _client))
         stack.enter_context(mock.patch.object(ear.Ear, "wait", _wait))
-        stack.enter_context(mock.patch.object(models, "Invalidation", _Standing()))
         stack.enter_context(mock.patch.object(databases, "has_table", lambda alias: alias == "default"))
         stack.enter_context(mock.patch.object(databases, "is_migrated", return_value=True))
         stack.enter_context(mock.patch.object(stamps, "_get_store", _store))
@@ -144,9 +186,11 @@ def set_up() -> Iterator[None]:
             logging.disable(before)
 
 
-class _Standing:
-    """For the table of the world on stage."""
+class _Objects:
+    """A model's rows, in the world on stage."""
 
-    @property
-    def objects(self) -> Any:
-        return shown.world.table
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def using(self, alias: str) -> Any:
+        return shown.world.database.tables[self._model].using(alias)

@@ -9,18 +9,25 @@ from typing import Any, Final
 
 from django.db import OperationalError
 
+from aicache import frame
 from aicache.cache import Cache
-from aicache.core.flow import alone, serve
+from aicache.core.fingerprint import Question
+from aicache.core.flow import Serving, alone, serve
+from aicache.core.once import once
 from aicache.core.operations import Unavailable
-from aicache.core.records import Answer, Ask, Called
+from aicache.core.records import Answer, Ask, Called, Pin
 from aicache.core.tags import Tag
+from aicache.durable import Durable
 from aicache.freshness import drain, outbox
 from tests.freshness_machine.actors import Actor, Life, pause
-from tests.freshness_machine.database import Table
+from tests.freshness_machine.backlog import Backlog
+from tests.freshness_machine.database import Database
 from tests.freshness_machine.oracle import Broken, Oracle, Request, concerns
-from tests.freshness_machine.stage import PROBE, clock, shown
+from tests.freshness_machine.stage import OPEN, PROBE, clock, shown
 
 WHOLE: Final = {"type": "message", "stop_reason": "end_turn"}
+# That of all of them, as far as an idempotency key compares it.
+QUESTION: Final = Question("/v1/messages", "", {}, {})
 
 
 class Upset(Exception):
@@ -31,16 +38,31 @@ class Process(Life):
     """Its store, and its cache over it. What another one has in its place when this is killed."""
 
     store: Any
-    cache: Cache
+    cache: Driven
 
 
 class Driven(Cache):
     """What it does in the background is somebody's work, as all else."""
 
     def __init__(self, process: Process, world: World) -> None:
-        super().__init__(process.store)
+        self.backlog = Backlog()
+        super().__init__(process.store, Durable("site", "default", self.backlog) if world.durable else None)
         self._process = process
         self._world = world
+        if self.durable is not None:
+            self.leases._thread = threading.main_thread()  # time passes only when it is said to
+
+    @property
+    def leases(self) -> Any:
+        """Of its claims."""
+        return self.durable and self.durable.claims._leases
+
+    def renew(self) -> None:
+        """As the thread of its leases would, for those whose callers live."""
+        held = self.leases._held.items() if self.leases else ()
+        with contextlib.suppress(OperationalError):
+            if alive := [(names, token) for token, (names, led) in held if led() is not None]:
+                self.durable.claims._prolong(alive)
 
     def _start(self, flow: Any, call: Callable[[], Called]) -> bool:
         self._world.act("a renewal", self._process, lambda: self._quietly(flow, call))
@@ -60,12 +82,13 @@ class World:
 
     owns = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
         shown.world = self
+        self.durable = durable
         clock.now = 1_000_000.0
         self.forgives: tuple[type[BaseException], ...] = (Upset,)
         self.oracle = Oracle(self.owns)
-        self.table = Table(self.oracle.acknowledged)
+        self.database = Database(self.oracle.acknowledged)
         self.processes: list[Process] = []
         self.actors: list[Actor] = []
         self.fails_next = False
@@ -94,29 +117,34 @@ class World:
         if error is not None and not isinstance(error, self.forgives):
             raise error
 
-    def ask(self, process: Process, ask: Ask) -> Actor:
-        return self.act(f"a reader of {_shown(ask)}", process, lambda: self._ask(process, ask))
+    def ask(self, process: Process, ask: Ask, name: str = "") -> Actor:
+        """``name``: the idempotency key that it is asked under, with OPEN by whoever may not write a claim now."""
+        return self.act(f"a reader of {_shown(ask)} {name}", process, lambda: self._ask(process, ask, name))
 
-    def _ask(self, process: Process, ask: Ask, *, inside: bool = False, dying: Tag | None = None) -> str:
-        """→ status. ``dying``: a tag that the open transaction has invalidated, as the outbox sees it."""
+    def _ask(self, process: Process, ask: Ask, name: str = "", *, inside: bool = False) -> str:
+        """→ status and reason."""
         request = self.oracle.request(ask, process, clock.now, inside=inside)
-        # As claude/request.py and memo.py do.
-        flow = serve(ask) if dying is None else alone("bypass", f"uncommitted:{dying.shown}")
-        served = process.cache.serve(flow, lambda: self._upstream(request))
+        served = process.cache.serve(_serving(ask, name), lambda: self._upstream(request))
         self.oracle.judge(request, served)
-        return served.status
+        return f"{served.status} {served.reason}".strip()
 
     def _upstream(self, request: Request) -> Called:
         body = self.oracle.call(request)
         pause("upstream")
+        clock.now += 0.001  # what is newer is known by it
         if self.fails_next:
             self.fails_next = False
             raise Upset
         return Called(None, Answer(body), WHOLE)
 
-    def save(self, process: Process, tags: Sequence[Tag]) -> Actor:
+    def save(self, process: Process, tags: Sequence[Tag], *, deletes: bool = False) -> Actor:
+        """``deletes``: copies of answers that are tagged so, in the same transaction, as the admin does."""
+
         def act() -> None:
             pause("COMMIT")
+            if deletes:
+                purged = [tag.answer for tag in tags]
+                self.database.copies.remove(lambda copy: (copy.owner, copy.lineage, copy.key) in purged)
             self._commit(process, tags, _hook(tags))
 
         return self.act(f"a saver of {_named(tags)}", process, act)
@@ -130,7 +158,7 @@ class World:
             outbox._busy.add(connection)
             try:
                 inside = any(concerns(tag, ask) for tag in tags)
-                self._ask(process, ask, inside=inside, dying=outbox.uncommitted(ask.tags))
+                self._ask(process, ask, inside=inside)
                 pause("COMMIT" if commits else "ROLLBACK")
             finally:
                 connection.run_on_commit.clear()
@@ -141,7 +169,7 @@ class World:
 
     def _commit(self, process: Process, tags: Sequence[Tag], hook: outbox.Applying) -> None:
         deaths = self.oracle.committed(tags, process)
-        hook.ids = dict(zip(tags, self.table.commit(deaths), strict=False))
+        hook.ids = dict(zip(tags, self.database.commit(deaths), strict=False))
         hook()
         self.oracle.returned(deaths)
 
@@ -150,6 +178,11 @@ class World:
 
     def reclaim(self, process: Process) -> Actor:
         return self.act("a reclaim", process, lambda: _in_spite_of(lambda: process.store.reclaim(3)))
+
+    def write(self, process: Process, which: int = 0) -> None:
+        """What it kept to itself so far: a copy, or what is pinned."""
+        if process.cache.backlog.due:
+            self.act("a writer", process, lambda: process.cache.backlog.write(which))
 
     # What befalls them.
 
@@ -171,19 +204,23 @@ class World:
     def befall(self, what: str, moves: int) -> None:
         match what:
             case "the database is away":
-                self.table.away = moves
+                self.database.away = moves
+            case "a row's reply is lost":
+                self.database.loses_reply = True
             case "upstream fails":
                 self.fails_next = True
 
     def count_down(self) -> None:
         """Outages last for some moves."""
-        self.table.away = max(self.table.away - 1, 0)
+        self.database.away = max(self.database.away - 1, 0)
 
     def start(self) -> None:
         raise NotImplementedError
 
     def pass_by(self, seconds: float) -> None:
-        raise NotImplementedError
+        clock.now += seconds
+        for process in self.processes:
+            process.cache.renew()
 
     def evict(self, pattern: str) -> None:
         raise NotImplementedError
@@ -197,6 +234,8 @@ class World:
         """Everything works again, and everybody comes to an end. Raises Broken where somebody does not."""
         self.bring_back()
         for _ in range(500):
+            for process in self.processes:
+                self.write(process)
             if not self.actors:
                 return
             ready = [actor for actor in self.actors if actor.ready]
@@ -207,18 +246,29 @@ class World:
         raise Broken("HANGS: " + ", ".join(f"{actor.name} at {actor.at}" for actor in self.actors))
 
     def bring_back(self) -> None:
-        self.table.away = 0
+        self.database.away = 0
+        self.database.loses_reply = False
         self.fails_next = False
 
-    def served(self, process: Process, ask: Ask) -> str:
-        """The status that one caller comes to, alone."""
+    def served(self, process: Process, ask: Ask, name: str = "") -> str:
+        """The status and reason that one caller comes to, alone."""
         status: list[str] = []
-        self.move(self.act("the last reader", process, lambda: status.append(self._ask(process, ask))), 1000)
+        self.move(self.act("the last reader", process, lambda: status.append(self._ask(process, ask, name))), 1000)
         return "".join(status)
 
     def end(self) -> None:
         for process in list(self.processes):
             self.kill(process)
+
+
+def _serving(ask: Ask, name: str) -> Serving:
+    """As claude/request.py and memo.py do, and frame.py for them."""
+    if (dying := outbox.uncommitted(ask.tags)) is not None:
+        return alone("bypass", f"uncommitted:{dying.shown}")
+    if frame.purged_here(ask):
+        return alone("bypass", "uncommitted:answer")
+    pin = Pin(name.removesuffix(OPEN), ask, QUESTION)
+    return once(pin, lambda: serve(ask)) if name else serve(ask)
 
 
 def _hook(tags: Sequence[Tag]) -> outbox.Applying:

@@ -1,6 +1,6 @@
 """Searches the worlds, and shows what each mistake does.
 
-python -m tests.protocol                        # about twenty seconds
+python -m tests.protocol                        # about half a minute
 python -m tests.protocol --large                # larger worlds too: some minutes
 python -m tests.protocol blind_waiter old_stamp # these mistakes only, step by step
 """
@@ -27,7 +27,7 @@ def shown(name: str, world: World, *, sorts: bool = True) -> Found:
     began = time.perf_counter()
     found = search(world, sorts=sorts)
     end = f"STALE after {len(found.counterexample)} steps" if found.counterexample else "never stale"
-    print(f"{name:<45} {found.states:>9,} states {time.perf_counter() - began:>6.1f} s   {end}", flush=True)
+    print(f"{name:<52} {found.states:>9,} states {time.perf_counter() - began:>6.1f} s   {end}", flush=True)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.protocol.state import State
-from tests.protocol.world import Steps, World, invalidated
+from tests.protocol.world import Steps, World, does, invalidated
 
 
 def steps(state: State, world: World) -> Steps:
@@ -27,9 +27,9 @@ def _drains(state: State, world: World) -> Steps:
         yield f"the drain marks tag {row.tag} of version {row.version} and is killed", marked
     for epoch, who in _epochs(state, world):
         applied = invalidated(state, world, row.tag, epoch, row.drawn)
-        yield f"{who} stamps tag {row.tag} for version {row.version} and is killed", applied
+        yield f"{who} {does(world, row.tag)} for version {row.version} and is killed", applied
         yield (
-            f"{who} stamps tag {row.tag} for version {row.version} and marks it",
+            f"{who} {does(world, row.tag)} for version {row.version} and marks its row",
             applied._replace(database=marked.database, acknowledged=marked.acknowledged),
         )
 

@@ -6,7 +6,17 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from tests.protocol.world import World
-from tests.protocol.worlds import EVERYBODYS, INSIDE, OWN, PLAIN, STRICT
+from tests.protocol.worlds import (
+    COPIED,
+    EVERYBODYS,
+    INSIDE,
+    OWN,
+    PINNED,
+    PLAIN,
+    PURGED,
+    PURGED_COPY,
+    STRICT,
+)
 
 
 class Mistake(NamedTuple):
@@ -23,6 +33,8 @@ STRICTLY = World(((OWN,),), (STRICT, STRICT))
 RESTARTED = World(((OWN,),), restarts=1)
 INSIDE_ONE = World(((OWN,),), (INSIDE, PLAIN), transactions=True)
 OTHER_SAVER = World(((OWN,),), opinions_of_savers=(1,), opinions_of_readers=(0, 0))
+CALLED = replace(COPIED, kept=False)
+RECALLED = replace(COPIED, readers=(PLAIN,))
 APART = World(((OWN,),), homes_of_savers=(0,), homes_of_readers=(0, 1))
 
 MISTAKES = {
@@ -69,6 +81,26 @@ MISTAKES = {
     ),
     "stores_inside": Mistake("a caller inside a transaction stores its answer", INSIDE_ONE),
     "reads_inside": Mistake("a caller inside a transaction reads", INSIDE_ONE),
+    "count_in_call": Mistake("the generations of a copy are counted when the call has begun", CALLED),
+    "late_count": Mistake("the generations of a copy are counted when the answer is there", CALLED),
+    "late_copy": Mistake("a copy is written with the generations that stand when it is written", CALLED),
+    "copy_unchecked": Mistake("a copy is served without comparing its generations", RECALLED),
+    "old_snapshot": Mistake(
+        "generations are counted in an old snapshot: on the caller's own connection, or on a replica", RECALLED
+    ),
+    "late_put_back": Mistake("a copy is put back under the stamps that stand after it was read", COPIED),
+    "blind_put_back": Mistake("a copy is put back without what Finish compares", PURGED_COPY),
+    "pin_today": Mistake("an answer is pinned with the generations that stand when it is pinned", PINNED),
+    "purge_in_redis": Mistake("a purge deletes in Redis only", replace(PURGED_COPY, readers=(PLAIN,))),
+    "uncounted_purge": Mistake(
+        "a purge deletes the copy's row too, and leaves no count", replace(PURGED_COPY, kept=False)
+    ),
+    "mark_stays": Mistake("a purge deletes the entry, and leaves its mark", PURGED),
+    "split_purge": Mistake("a purge deletes the entry first and its mark then", PURGED),
+    "late_mark": Mistake(
+        "the mark is compared at Finish only: who comes after a purge waits for who led before", PURGED
+    ),
+    "no_mark": Mistake("a missing mark is not drawn, and none equals none", PURGED),
 }
 
 LIMITS = {
@@ -87,6 +119,7 @@ HARMLESS = {
     "no_lease": "there are no leases, everybody leads",
     "sets_always": "an invalidation makes a stamp where none stands",
     "deletes": "an invalidation deletes the stamp, and draws none",
+    "keeps_superseded": "an answer that was superseded, or came too late, is copied all the same",
     "saver_unbound": "a saver draws stamps of the former epoch on the server that came back",
 }
 """What safety does not rest on: these cost calls or memory, no freshness."""
@@ -95,5 +128,6 @@ ROUGH = (
     World(((OWN,),), (PLAIN,) * 3),
     World(((OWN,),), evictions=2),
     World(((OWN,),), restarts=1),
+    PURGED_COPY,
 )
 """The worlds in which that is seen."""

@@ -6,7 +6,7 @@ A saver that is killed is one that takes no further step: nobody waits for it.
 from __future__ import annotations
 
 from tests.protocol.state import MISSING, Row, Saver, State
-from tests.protocol.world import Steps, World, invalidated
+from tests.protocol.world import Steps, World, changed, does, invalidated, reached
 
 
 def steps(state: State, world: World) -> Steps:
@@ -23,7 +23,7 @@ def steps(state: State, world: World) -> Steps:
         elif step == "bare":
             yield f"saver {at} is killed before it writes its rows", _now(state, at, saver, step="done")
             yield f"saver {at} writes its rows", _writes(state, world, at, saver, saver.version)
-        elif step == "committed":
+        elif step in ("committed", "halved"):
             yield from _applies(state, world, at, saver)
         elif step == "stamped":
             left = tuple(row for row in state.database.pending if row.version != saver.version)
@@ -55,9 +55,26 @@ def _begins(state: State, world: World, at: int, saver: Saver) -> Steps:
         for tag in saver.tags:
             early = invalidated(early, world, tag, state.epoch + saver.opinion)
         yield f"saver {at} stamps, and commits later", _now(early, at, saver, step="early")
+    elif world.mistake in ("purge_in_redis", "uncounted_purge") and world.own in saver.tags:
+        yield from _purges(state, world, at, saver, version)
     else:
-        said = f"saver {at} commits version {version}" if _concerns(world, saver) else f"saver {at} commits, elsewhere"
-        yield said, _commits(state, world, at, saver)
+        yield f"saver {at} commits {_said(world, saver, version)}", _commits(state, world, at, saver)
+
+
+def _said(world: World, saver: Saver, version: int) -> str:
+    if world.own in saver.tags:
+        return f"the purge of what is older than version {version}"
+    return f"version {version}" if _concerns(world, saver) else "something else"
+
+
+def _purges(state: State, world: World, at: int, saver: Saver, version: int) -> Steps:
+    """Without a row, so that nothing counts it."""
+    gone = state._replace(acknowledged=version, database=state.database._replace(version=version))
+    gone = invalidated(gone, world, world.own, state.epoch + saver.opinion)
+    said = does(world, world.own)
+    if world.mistake == "uncounted_purge":
+        gone, said = gone._replace(database=gone.database._replace(copies=())), f"{said}, and the copy"
+    yield f"saver {at} {said}, as of version {version}, and returns", _now(gone, at, saver, step="done")
 
 
 def _commits(state: State, world: World, at: int, saver: Saver) -> State:
@@ -70,7 +87,7 @@ def _commits(state: State, world: World, at: int, saver: Saver) -> State:
 
 
 def _concerns(world: World, saver: Saver) -> bool:
-    return min(saver.tags) < world.hangs
+    return min(saver.tags) < world.hangs or world.own in saver.tags
 
 
 def _writes(state: State, world: World, at: int, saver: Saver, version: int) -> State:
@@ -90,12 +107,25 @@ def _applies(state: State, world: World, at: int, saver: Saver) -> Steps:
     tag = saver.tags[saver.at]
     epoch = saver.epoch if world.mistake == "saver_unbound" else state.epoch + saver.opinion
     drawn = [row.drawn for row in state.database.pending if row.version == saver.version and row.tag == tag]
+    if world.mistake == "split_purge" and tag == world.own:
+        yield from _halves(state, at, saver, epoch)
+        return
     applied = invalidated(state, world, tag, epoch, *drawn)
     last = saver.at + 1 == len(saver.tags)
     yield (
-        f"saver {at} stamps tag {tag}",
+        f"saver {at} {does(world, tag)}",
         _now(applied, at, saver, step="stamped" if last else "committed", at=saver.at + 1),
     )
+
+
+def _halves(state: State, at: int, saver: Saver, epoch: int) -> Steps:
+    redis = reached(state, epoch)
+    if saver.step == "committed":
+        half = changed(state, epoch, redis._replace(entry=None))
+        yield f"saver {at} deletes the entry", _now(half, at, saver, step="halved")
+    else:
+        whole = changed(state, epoch, redis._replace(mark=MISSING))
+        yield f"saver {at} deletes its mark", _now(whole, at, saver, step="stamped")
 
 
 def _cannot(state: State, world: World, at: int, saver: Saver) -> Steps:

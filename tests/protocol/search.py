@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tests.protocol import drain, reader, saver, server
+from tests.protocol import copies, drain, reader, saver, server
+from tests.protocol.promise import Stale
 from tests.protocol.state import State, canonical
-from tests.protocol.world import Stale, World
+from tests.protocol.world import World
 
 
 class Found(NamedTuple):
@@ -20,6 +21,7 @@ def steps(state: State, world: World) -> Iterator[tuple[str, State]]:
     yield from saver.steps(state, world)
     yield from drain.steps(state, world)
     yield from server.steps(state, world)
+    yield from copies.steps(state, world)
 
 
 def search(world: World, sorts: bool = True) -> Found:

@@ -14,6 +14,8 @@ def steps(state: State, world: World) -> Steps:
             if stamp:
                 forgotten = redis.put(tag, MISSING)
                 yield f"Redis evicts the stamp of tag {tag}", state._replace(redis=forgotten, evictions=left)
+        if redis.mark:
+            yield "Redis evicts the mark", state._replace(redis=redis._replace(mark=MISSING), evictions=left)
         if redis.entry:
             yield "Redis evicts the entry", state._replace(redis=redis._replace(entry=None), evictions=left)
         for at, reader in enumerate(state.readers):

@@ -6,6 +6,7 @@ appearance, so that states which differ in nothing else are one.
 
 from __future__ import annotations
 
+from operator import eq
 from typing import NamedTuple
 
 MISSING = 0
@@ -13,6 +14,8 @@ FIXED = -1
 """A stamp that is always the same: a mistake."""
 UNCOMMITTED = -1
 """The version of an answer that was made inside a transaction, from what nobody else may see."""
+YET_TO_BEGIN = ("idle", "claimed", "met")
+"""The steps of readers that have not looked: what they may be given is not settled."""
 
 Stamps = tuple[int, ...]
 Generations = tuple[int, ...]
@@ -23,12 +26,20 @@ class Entry(NamedTuple):
 
     version: int
     stamps: Stamps
-    generations: Generations | None = None  # only strict readers keep any
+    generations: Generations | None = None  # where its leader counted them
     expired: bool = False  # by time, inside its stale-while-revalidate window
 
 
+class Copy(NamedTuple):
+    """An answer that the database keeps, with the generations that were counted before its call; None for a mistake."""
+
+    version: int
+    generations: Generations | None
+
+
 class Redis(NamedTuple):
-    """The memory of one server. ``epochs``: by tag, what who drew its stamp took this server for.
+    """The memory of one server. ``epochs``: by tag, what who drew its stamp took this server for. ``mark``: the
+    answer's own, which a purge takes away.
 
     Stamps are never equal, so an entry's need no epochs. Leases are their holders' (``Reader.leased``).
     """
@@ -36,6 +47,7 @@ class Redis(NamedTuple):
     stamps: Stamps
     epochs: tuple[int, ...]
     entry: Entry | None = None
+    mark: int = MISSING
 
     def put(self, tag: int, stamp: int, epoch: int = 0) -> Redis:
         stamps = (*self.stamps[:tag], stamp, *self.stamps[tag + 1 :])
@@ -58,12 +70,13 @@ class Row(NamedTuple):
 
 
 class Database(NamedTuple):
-    """What is committed. Room for durable copies of answers, which a later issue adds, is here."""
+    """What is committed. ``copies``: those that were ever handed over to be written, see ``copies.py``."""
 
     version: int
-    rows: tuple[int, ...]  # by tag: rows of the outbox that stand
+    rows: tuple[int, ...]  # by tag, the answer's own last: rows of the outbox that stand
     folded: tuple[int, ...]  # by tag: rows that compaction has deleted
     pending: tuple[Row, ...] = ()
+    copies: tuple[Copy, ...] = ()
     folding: tuple[int, int] | None = None  # (tag, rows) of a compaction that stopped half-way: a mistake
 
 
@@ -91,8 +104,11 @@ class Reader(NamedTuple):
     floor: int = 0
     stamps: Stamps = ()
     generations: Generations | None = None
+    counted: Generations | None = None  # by who recalls, before its call
+    copy: Copy | None = None
     version: int = 0
     leased: bool = False
+    mark: int = MISSING  # that of its lease, or of the lease that it waits for
     served: bool = False  # has its answer, and only renews it for others
     found: Entry | None = None  # by a look that is not yet complete
     opinion: int = 0
@@ -115,6 +131,11 @@ class State(NamedTuple):
     restarts: int = 0
     fresh: int = 1
 
+    def with_reader(self, at: int, reader: Reader, **changes: object) -> State:
+        if changes:
+            reader = reader._replace(**changes)  # type: ignore[arg-type]
+        return self._replace(readers=(*self.readers[:at], reader, *self.readers[at + 1 :]))
+
 
 def canonical(state: State, sorts: bool) -> State:
     """The state that stands for all those that differ only in names. ``sorts``: actors that are alike may swap."""
@@ -123,28 +144,30 @@ def canonical(state: State, sorts: bool) -> State:
         if savers != state.savers or readers != state.readers:
             state = state._replace(savers=savers, readers=readers)
     matters = state.acknowledged or any(state.owed)  # to who is yet to begin
-    if matters and not any(reader.step in ("idle", "met") for reader in state.readers):
+    if matters and not any(reader.step in YET_TO_BEGIN for reader in state.readers):
         state = state._replace(acknowledged=0, owed=(0,) * len(state.owed))
     names = {MISSING: MISSING, FIXED: FIXED}
     for stamp in _all_stamps(state):
         if stamp not in names:
             names[stamp] = len(names)
-    if all(old == new for old, new in names.items()):
+    if all(map(eq, names, names.values())):
         return state if state.fresh == len(names) else state._replace(fresh=len(names))
     return _renamed(state, names)
 
 
 def _all_stamps(state: State) -> list[int]:
     """In an order that depends on no stamp's number."""
-    found = [*state.redis.stamps, *state.remembered]
+    found = [*state.redis.stamps, state.redis.mark, *state.remembered]
     for entry in (state.redis.entry, *(reader.found for reader in state.readers)):
         if entry:
             found += entry.stamps
     for reader in state.readers:
         found += reader.stamps
+        found.append(reader.mark)
     for keys in (state.older, state.apart):
         if keys:
             found += keys.stamps
+            found.append(keys.mark)
             found += keys.entry.stamps if keys.entry else ()
     found += [row.drawn for row in state.database.pending]
     return found
@@ -158,15 +181,18 @@ def _renamed(state: State, names: dict[int, int]) -> State:
         return entry and entry._replace(stamps=name(entry.stamps))
 
     def keys(redis: Redis) -> Redis:
-        return redis._replace(stamps=name(redis.stamps), entry=kept(redis.entry))
+        return redis._replace(stamps=name(redis.stamps), entry=kept(redis.entry), mark=names[redis.mark])
 
-    pending = tuple([row._replace(drawn=names[row.drawn]) for row in state.database.pending])
+    database = state.database
+    if any(row.drawn for row in database.pending):
+        pending = tuple([row._replace(drawn=names[row.drawn]) for row in database.pending])
+        database = database._replace(pending=pending)
     return state._replace(
-        database=state.database._replace(pending=pending),
+        database=database,
         redis=keys(state.redis),
         readers=tuple(
             [
-                reader._replace(stamps=name(reader.stamps), found=kept(reader.found))
+                reader._replace(stamps=name(reader.stamps), found=kept(reader.found), mark=names[reader.mark])
                 if reader.stamps or reader.found
                 else reader
                 for reader in state.readers
@@ -190,4 +216,6 @@ def _place(reader: Reader) -> tuple[object, ...]:
         reader.leased,
         reader.served,
         reader.generations or (),
+        reader.counted or (),
+        reader.copy or (),
     )

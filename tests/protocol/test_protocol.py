@@ -14,16 +14,21 @@ import pytest
 from tests.protocol import __main__ as command
 from tests.protocol.__main__ import numbered
 from tests.protocol.mistakes import HARMLESS, LIMITS, MISTAKES, ROUGH
-from tests.protocol.search import Found, search, walk
-from tests.protocol.state import State
+from tests.protocol.search import Found, search, steps, walk
+from tests.protocol.state import Copy, State
 from tests.protocol.world import World
-from tests.protocol.worlds import OWN, PLAIN, STRICT, WORLDS
+from tests.protocol.worlds import COPIED, OWN, PINNED, PLAIN, PURGED, PURGED_COPY, STRICT, WORLDS
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "protocol.md"
 
 
-LITTLE = ("a cluster that reads the entry first", "a cluster that reads the stamps first", "strict and stale")
+LITTLE = (
+    "a cluster that reads the entry first",
+    "a cluster that reads the stamps first",
+    "strict and stale",
+    "a copy, counted before it is read",
+)
 
 
 @contextmanager
@@ -80,18 +85,28 @@ def test_safety_does_not_rest_on(name: str) -> None:
         assert searched(replace(world, mistake=name)).counterexample == ()
 
 
+KEPT = {
+    "a copy": COPIED,
+    "a copy, a purge": PURGED_COPY,
+    "a pin": PINNED,
+    "a pin, a purge": replace(PINNED, savers=PURGED.savers),
+}
 QUIET = {
     "nobody saves": World((), (PLAIN,) * 3),
     "another tenant's document is saved": World(((1,),), (PLAIN,) * 3, tags=2, hangs=1, in_use=True),
     "strict, another tenant's document is saved": World(((1,),), (STRICT,) * 2, tags=2, hangs=1, compacts=True),
+    "copies are kept, another tenant's document is saved": World(
+        ((1,),), (PLAIN,) * 3, tags=2, hangs=1, copies="row first"
+    ),
 }
+AT_WORK = ("led", "recalled", "called", "checked")
 
 
 @pytest.mark.parametrize("name", QUIET)
 def test_there_is_one_call_and_nobody_misses_what_is_kept_when(name: str) -> None:
     said = set()
     for state, step, _ in taken(QUIET[name]):
-        called = state.redis.entry or any(reader.step in ("called", "checked") for reader in state.readers)
+        called = state.redis.entry or any(reader.step in AT_WORK for reader in state.readers)
         assert not (called and "leads" in step), step
         assert not (state.redis.entry and "looks, and misses" in step), step
         said.add(re.sub(r"\d", "0", step))
@@ -107,6 +122,59 @@ def test_what_was_saved_is_found_again_after_one_more_call() -> None:
         if state.redis.entry and step.endswith("hits")
     }
     assert hits == {0, 1}
+
+
+@pytest.mark.parametrize("name", ["a copy", "a copy, a purge", "a pin", "a pin, a purge"])
+def test_what_the_database_keeps_is_served_until_it_is_outdated_and_then_another_is_kept(name: str) -> None:
+    served = set()
+    for state, copy, step in compared(KEPT[name]):
+        if step.endswith(("takes the copy", "takes what is pinned")):
+            assert copy.version == state.database.version
+            served.add(copy.version)
+    assert served == {0, 1}
+
+
+def test_no_copy_that_lives_is_passed_over() -> None:
+    for state, copy, step in compared(COPIED):
+        assert step.endswith("takes the copy") == (copy.version == state.database.version)
+
+
+def test_who_finds_a_copy_puts_it_back_and_the_next_one_hits() -> None:
+    follow(
+        COPIED,
+        "reader 0 looks, and misses",
+        "reader 0 captures all stamps",
+        "reader 0 leads",
+        "reader 0 finds a copy of version 0",
+        "reader 0 counts the generations, and takes the copy",
+        "reader 0 has its answer, and finds its stamps standing",
+        "reader 0 stores its answer",
+        "reader 1 looks, and hits",
+    )
+
+
+def test_who_comes_after_a_purge_takes_over_and_who_waited_looks_again() -> None:
+    state = follow(
+        replace(PURGED, readers=(PLAIN,) * 3),
+        "reader 0 looks, and misses",
+        "reader 0 captures all stamps",
+        "reader 0 leads, and calls upstream with version 0",
+        "reader 1 looks, and misses",
+        "reader 1 waits",
+        "saver 0 commits the purge of what is older than version 1",
+        "saver 0 deletes the entry and its mark",
+        "saver 0 marks its rows, and returns",
+        "reader 2 looks, and misses",
+        "reader 2 leads, and calls upstream with version 1",
+        "reader 1 waits",
+        "reader 0 has its answer, and finds its stamps standing",
+        "reader 0 comes too late to store",
+        "reader 2 has its answer, and finds its stamps standing",
+        "reader 2 stores its answer",
+    )
+    assert {reader.step for reader in state.readers} == {"done"}
+    assert state.redis.entry
+    assert state.redis.entry.version == 1
 
 
 def test_the_page_names_each_world_mistake_limit_and_variant() -> None:
@@ -156,6 +224,22 @@ class TestCommand:
         assert re.search(r"a small one .* states .* " + ("STALE after 7 steps" if mistake else "never stale"), said)
 
 
+def follow(world: World, *said: str) -> State:
+    state = world.start()
+    for each in said:
+        (state,) = (after for step, after in steps(state, world) if step == each)
+    return state
+
+
+def compared(world: World) -> Iterator[tuple[State, Copy, str]]:
+    """Each step in which a reader counts after it has found something in the database, and what it has found."""
+    for state, step, _ in taken(world):
+        at = re.match(r"reader (\d)", step)
+        reader = state.readers[int(at[1])] if at else None
+        if reader and reader.copy and reader.step in ("claimed", "recalled"):
+            yield state, reader.copy, step
+
+
 def taken(world: World) -> list[tuple[State, str, State]]:
     """Each step that is possible."""
     with untraced():
@@ -163,7 +247,7 @@ def taken(world: World) -> list[tuple[State, str, State]]:
 
 
 def smaller(world: World) -> Iterator[World]:
-    """With one actor, eviction or restart fewer, or with one opinion of the server."""
+    """With one actor, eviction or restart fewer, with one opinion of the server, or with less in the database."""
     for who in ("savers", "readers"):
         for at in range(len(getattr(world, who))):
             lists = {name: getattr(world, name) for name in (who, f"homes_of_{who}", f"opinions_of_{who}")}
@@ -176,3 +260,9 @@ def smaller(world: World) -> Iterator[World]:
         yield replace(world, evictions=world.evictions - 1)
     if world.restarts:
         yield replace(world, restarts=world.restarts - 1)
+    if world.kept:
+        yield replace(world, kept=False)
+    if world.pins:
+        yield replace(world, pins=False)
+    if world.copies:
+        yield replace(world, copies="", kept=False, pins=False)

@@ -10,6 +10,7 @@ from tests.torture.board import Board
 from tests.torture.cells import Cell, Question
 from tests.torture.drainer import drain
 from tests.torture.place import Truth
+from tests.torture.reader import about
 
 PATIENCE = 15.0
 
@@ -29,7 +30,7 @@ def audit(board: Board, questions: list[Question], cells: list[Cell], configurat
     wrong: list[Any] = []
     for question in questions:
         least = {cell.number: committed.get(cell.number, 0) for cell in question.cells}
-        with aicache.scope(tenant=question.tenant, sources=question.instances, tags=question.tags) as calls:
+        with about(question) as calls:
             told = aicache.remember({"question": question.text}, lambda least=least: least)
         told = dict.fromkeys(least, 0) | {int(cell): version for cell, version in told.items()}
         kept += calls.last is not None and calls.last.status == "hit"

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Final
 
 STATUSES: Final = ("hit", "stale", "coalesced", "miss", "degraded", "other")
-READER: Final = ("reads", *STATUSES, "strict", "failures", "found_stale")
-WRITER: Final = ("saves", "pending", "failures", "silent")
+READER: Final = ("reads", *STATUSES, "strict", "copies", "keys", "pins", "failures", "found_stale")
+WRITER: Final = ("saves", "purges", "pending", "failures", "silent")
 OTHERS: Final = ("stopping", "over", "drains", "drained", "drain_failures")
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import aicache
 
 TENANTS: Final = ("acme", "globex", "initech")
-KINDS: Final = ("document",) * 5 + ("notice",) + ("shelf",) * 2
+KINDS: Final = ("document",) * 5 + ("notice", "page", "shelf", "shelf", "page")
 LABEL: Final = "torture.document"
 LEAST: Final = 6
 
@@ -74,13 +74,15 @@ def questions_of(cells: list[Cell], rng: random.Random) -> list[Question]:
     found: list[tuple[Any, dict[str, Any]]] = []
     for cell in cells:
         whose = rng.choice((*TENANTS, aicache.GLOBAL)) if cell.tenant is None else cell.tenant
-        by_tag = {"cells": (cell,), "tags": (cell.tag,)}
-        found.append((whose, by_tag))
+        if cell.kind == "page":
+            found.append((whose, {"cells": (cell,)}))
+            continue
+        found.append((whose, {"cells": (cell,), "tags": (cell.tag,)}))
         if cell.kind != "shelf":
             found.append((whose, {"cells": (cell,), "sources": (cell,)}))
     for _ in range(len(cells) // 2):
         whose = rng.choice(TENANTS)
-        some = rng.sample([cell for cell in cells if cell.tenant in (whose, None)], 3)
+        some = rng.sample([cell for cell in cells if cell.tenant in (whose, None) and cell.kind != "page"], 3)
         shelves = tuple(cell.tag for cell in some if cell.kind == "shelf")
         rows = tuple(cell for cell in some if cell.kind != "shelf")
         found.append((whose, {"cells": tuple(some), "tags": shelves, "sources": rows}))

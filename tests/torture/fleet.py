@@ -107,6 +107,7 @@ class Memory:
         self._dump = directory / "redis" / "dump.rdb"
         self.server = Server(directory / "redis", logfile=str(directory / "redis.log")).start()
         self.restored: Counter[str] = Counter()
+        self.flushes = 0
         self._snapshots: list[Path] = []
 
     def save(self) -> None:
@@ -115,6 +116,11 @@ class Memory:
             kept = self._kept / f"{len(self._snapshots)}.rdb"
             shutil.copy(self._dump, kept)
             self._snapshots.append(kept)
+
+    def flush(self) -> None:
+        with suppress(Exception):  # it may hang just now
+            self.server.command("FLUSHALL")
+            self.flushes += 1
 
     def kill(self) -> None:
         self.server.kill()

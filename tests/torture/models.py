@@ -43,6 +43,13 @@ class Shelf(models.Model):
     version = models.BigIntegerField(default=0)
 
 
+class Page(models.Model):
+    """Not registered, and its answers hang on nothing: they are purged one by one."""
+
+    id = models.IntegerField(primary_key=True)
+    version = models.BigIntegerField(default=0)
+
+
 class Tombstone(models.Model):
     """At which version a row was deleted."""
 
@@ -50,4 +57,4 @@ class Tombstone(models.Model):
     version = models.BigIntegerField(default=0)
 
 
-EVERYTHING = (Document, Notice, Shelf, Tombstone)
+EVERYTHING = (Document, Notice, Shelf, Page, Tombstone)

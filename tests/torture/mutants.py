@@ -59,15 +59,20 @@ def any_leader() -> None:
     Stamps.flight = property(lambda self: "0" * 32)  # type: ignore[assignment, method-assign]
 
 
-def strict_counts_nothing() -> None:
-    """Strict readers believe the stamps alone."""
-    from aicache.core.records import Stamps
+def counts_nothing() -> None:
+    """The database has always counted the same: strict readers believe the stamps, and what is kept lives for ever."""
+    from aicache.durable import claims, copies, work
 
-    Stamps.outrun = lambda self, tags, generations: None  # type: ignore[method-assign]
-    Stamps.flight = property(lambda self: self.mark.hex())  # type: ignore[assignment, method-assign]
-    from aicache import cache
+    for module in (claims, copies, work):
+        module.generations = lambda tags: tuple(0 for _ in tags)  # type: ignore[attr-defined]
 
-    cache.generations = lambda tags: tuple(0 for _ in tags)  # type: ignore[assignment]
+
+def purges_redis_alone() -> None:
+    """Of the purge of a single answer nothing is left that a copy of it is compared with."""
+    from aicache.core.records import Ask
+    from aicache.core.tags import Tag
+
+    Ask.counted = property(lambda self: (*self.tags, Tag("another", "")))  # type: ignore[assignment, method-assign]
 
 
 def saves_apart() -> None:
@@ -100,7 +105,8 @@ MUTANTS: dict[str, Callable[[], None]] = {
         stamps_after_the_call,
         no_epoch,
         any_leader,
-        strict_counts_nothing,
+        counts_nothing,
+        purges_redis_alone,
         saves_apart,
         drains_nothing,
     )

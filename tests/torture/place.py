@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.services import SERVICES, postgresql_database
 
-TABLES = ("document", "notice", "shelf", "tombstone")
+TABLES = ("document", "notice", "shelf", "page", "tombstone")
 
 
 class Truth:

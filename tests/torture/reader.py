@@ -21,8 +21,23 @@ logger = logging.getLogger("torture")
 
 PAUSE = 0.012  # seconds between two questions, on average
 TASKS = 3  # of an async reader
+NAMED = 0.2  # the share of questions that are asked under an idempotency key
 POLICIES = ("default", "brief", "strict", "strict_brief")
 WEIGHTS = (6, 6, 2, 1)
+
+
+# What the database had kept, by the reason that is given.
+KEPT = {"copy": "copies", "idempotency_key": "pins"}
+
+
+def about(question: Question, **more: Any) -> Any:
+    """The scope in which it is asked."""
+    return aicache.scope(tenant=question.tenant, sources=question.instances, tags=question.tags, **more)
+
+
+def body(question: Question) -> dict[str, Any]:
+    content = [{"role": "user", "content": question.text}]
+    return {"model": "claude-sonnet-5", "max_tokens": 400, "messages": content}
 
 
 @dataclass(frozen=True)
@@ -33,6 +48,7 @@ class Asked:
     policy: str
     way: str
     least: dict[int, int]
+    name: str | None = None
 
     def behind(self, answer: dict[str, int]) -> dict[int, tuple[int, int]]:
         """What is stale: by cell, the version that was told and the one that had to be."""
@@ -56,38 +72,38 @@ class Reader:
         (question,) = self.rng.choices(self.questions, self.weights)
         (policy,) = self.rng.choices(POLICIES, WEIGHTS)
         way = self.rng.choice(("create", "create", "remember"))
+        # The other ways make one request.
+        request = "value" if way == "remember" else "message"
+        name = f"{question.number} {request}" if self.rng.random() < NAMED else None
         cells = [cell.number for cell in question.cells]
         if policy.startswith("strict"):
             self.board.readers.add(self.slot, "strict")
             least = self.truth.versions(cells)
         else:
             least = {cell: self.board.least(cell) for cell in cells}
-        return Asked(question, policy, way, least)
+        return Asked(question, policy, way, least, name)
 
     def scope(self, asked: Asked) -> Any:
-        question = asked.question
-        return aicache.scope(
-            tenant=question.tenant, sources=question.instances, tags=question.tags, policy=asked.policy
-        )
+        return about(asked.question, policy=asked.policy, idempotency_key=asked.name)
 
     def body(self, asked: Asked) -> dict[str, Any]:
-        return {
-            "model": "claude-sonnet-5",
-            "max_tokens": 400,
-            "messages": [{"role": "user", "content": asked.question.text}],
-            "metadata": {"user_id": str(self.slot)},  # no part of the key
-        }
+        return body(asked.question) | {"metadata": {"user_id": str(self.slot)}}  # no part of the key
 
     def compare(self, asked: Asked, calls: Any, text: str) -> None:
-        status = calls.last.status if calls.last is not None else "other"
+        status, reason = (calls.last.status, calls.last.reason) if calls.last is not None else ("other", "")
         self.board.readers.add(self.slot, status if status in STATUSES else "other")
         self.board.readers.add(self.slot, "reads")
+        if asked.name is not None:
+            self.board.readers.add(self.slot, "keys")
+        if reason in KEPT:
+            self.board.readers.add(self.slot, KEPT[reason])
         if behind := asked.behind(json.loads(text)):
             self.board.readers.add(self.slot, "found_stale")
+            question = asked.question
             print(
-                f"STALE: {status} for {asked.question.text!r} of {asked.question.tenant!r} (policy {asked.policy}, "
-                f"{asked.way}, sources {[cell.number for cell in asked.question.sources]}, tags "
-                f"{asked.question.tags}): by cell, told and acknowledged {behind}",
+                f"STALE: {status} {reason} for {question.text!r} of {question.tenant!r} (policy {asked.policy}, "
+                f"{asked.way}, key {asked.name}, sources {[cell.number for cell in question.sources]}, tags "
+                f"{question.tags}): by cell, told and acknowledged {behind}",
                 file=sys.stderr,
                 flush=True,
             )

@@ -71,12 +71,17 @@ class Report:
             f"{hits:.0%} where Redis was there;  "
             + "  ".join(f"{name} {part:.0%}" for name, part in share.items() if part),
         )
-        self._row("saves", f"{writers.total('saves'):,}")
+        self._row(
+            "kept",
+            f"{readers.total('copies')} hits of copies;  {readers.total('keys')} asked under a key, of them "
+            f"{readers.total('pins')} answered by it",
+        )
+        self._row("saves", f"{writers.total('saves'):,}  of them purges of single answers {writers.total('purges')}")
         self._row("pending", f"{writers.total('pending')} left by savers, {others.total('drained')} applied by drains")
         self._row(
             "kills",
             f"writers {killed['writer']}, readers {killed['reader']} (leaders {killed['leader']}), "
-            f"Valkey {restored.total()}",
+            f"Valkey {restored.total()};  flushes {self.memory.flushes}",
         )
         self._row(
             "snapshots restored",

@@ -7,12 +7,12 @@ import asyncio
 import random
 import signal
 import socket
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from aicache.core.tags import Tag
 from aicache.testing.valkey import free_port
 from tests.store.servers import until
 from tests.torture import mutants, place
@@ -42,8 +42,12 @@ def torture(chosen: argparse.Namespace, seed: int, directory: Path) -> int:
             mutants.apply(chosen.mutant)
             fortune = random.Random(seed + 1)
 
+            from django.db import connections
+
             # These import models.
-            from tests.torture import audit, drainer, reader, upstream, writer
+            from tests.torture import audit, drainer, pages, reader, upstream, writer
+
+            answers: dict[int, list[Tag]] = {}
 
             def start(kind: str, slot: int) -> None:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's
@@ -53,8 +57,10 @@ def torture(chosen: argparse.Namespace, seed: int, directory: Path) -> int:
                 elif kind == "drain":
                     drainer.run(board, [cell.number for cell in cells], configuration)
                 elif kind == "writer":
-                    writer.run(board, slot, [cell for cell in cells if cell.writer == slot], configuration, chance)
+                    mine = [cell for cell in cells if cell.writer == slot]
+                    writer.run(board, slot, mine, answers, configuration, chance)
                 else:
+                    connections.settings["default"]["CONN_MAX_AGE"] = 0  # each thread's own would be too many
                     asking = reader.Reader(board, slot, questions, configuration, chance)
                     if slot % 2:
                         asyncio.run(asking.arun(aclient))
@@ -66,13 +72,14 @@ def torture(chosen: argparse.Namespace, seed: int, directory: Path) -> int:
             late: list[str] = []
             try:
                 fleet.keep_up(only="upstream")
-                until(lambda: answers(port), "upstream did not start")
+                until(lambda: listens(port), "upstream did not start")
+                answers.update(aside(pages.answers, client, questions))
                 hurt(chosen, rng, fortune, board, fleet, memory, report)
             finally:
                 late = fleet.end(PATIENCE if not chosen.mutant else 1.0)
             audited: list[Any] = []
             if not chosen.mutant:
-                audited = aside(audit.audit, board, questions, cells, configuration)
+                audited = aside(audit.audit, board, questions, cells, configuration) or ["the audit did not end"]
             return report.tell(late, audited)
     finally:
         memory.kill()
@@ -94,6 +101,7 @@ def hurt(
         "kill reader": 1.5,
         "stop writer": 4.0,
         "stop reader": 4.0,
+        "flush memory": min(6.0, max(2.0, chosen.seconds / 4)),
         "kill memory": min(6.0, max(3.0, chosen.seconds / 5)),
         "hang memory": min(15.0, chosen.seconds / 2),
     }
@@ -117,6 +125,8 @@ def hurt(
                 case "hang", "memory" if back == float("inf"):
                     memory.server.hang()
                     awake = now + rng.uniform(0.1, 1.0)
+                case "flush", "memory" if back == awake:
+                    memory.flush()
                 case ("snapshot",) if back == awake:  # both never
                     memory.save()
                 case ("kill" | "stop") as verb, ("writer" | "reader") as kind:
@@ -137,7 +147,7 @@ def hurt(
         memory.come_back()
 
 
-def answers(port: int) -> bool:
+def listens(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port)).close()
     except OSError:
@@ -145,8 +155,11 @@ def answers(port: int) -> bool:
     return True
 
 
-def aside(function: Any, *arguments: Any) -> list[Any]:
-    """What it returns, from a process of its own: this one has to stay without threads and connections."""
+def aside(function: Any, *arguments: Any) -> Any:
+    """What it returns, from a process of its own: this one has to stay without threads and connections.
+
+    None where it does not come to an end.
+    """
     here, there = forking.Pipe(duplex=False)
 
     def run() -> None:
@@ -155,7 +168,7 @@ def aside(function: Any, *arguments: Any) -> list[Any]:
     process = forking.Process(target=run, daemon=True)
     process.start()
     there.close()
-    found: list[Any] = ["the audit did not end"]
+    found = None
     with suppress(EOFError):
         if here.poll(PATIENCE):
             found = here.recv()
@@ -163,6 +176,4 @@ def aside(function: Any, *arguments: Any) -> list[Any]:
     if process.is_alive():
         process.kill()
         process.join()
-    if found and not isinstance(found[0], int):
-        print(*found, sep="\n", file=sys.stderr)
     return found

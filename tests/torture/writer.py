@@ -10,7 +10,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.core.management import call_command
@@ -18,11 +18,13 @@ from django.db import connection, transaction
 
 import aicache
 from aicache import signals
+from aicache.core.tags import Tag
 from aicache.freshness import stamps
-from aicache.models import Invalidation
+from aicache.models import CacheEntry, Invalidation
+from aicache.purge import Purge, carry_out
 from tests.torture.board import Board
 from tests.torture.cells import Cell
-from tests.torture.models import Document, Label, Notice, Shelf, Tombstone
+from tests.torture.models import Document, Label, Notice, Page, Shelf, Tombstone
 from tests.torture.place import Truth
 
 logger = logging.getLogger("torture")
@@ -91,8 +93,11 @@ def _die(after: float) -> None:
 
 
 class Writer:
-    def __init__(self, cells: list[Cell], rng: random.Random) -> None:
+    """``answers``: by cell, the tags of the single answers that are made from it."""
+
+    def __init__(self, cells: list[Cell], answers: Mapping[int, Sequence[Tag]], rng: random.Random) -> None:
         self.cells = cells
+        self.answers = answers
         self.rng = rng
         self.versions: dict[int, int] = {}
         self.ways: dict[str, list[Callable[[Cell], list[int]]]] = {
@@ -103,6 +108,7 @@ class Writer:
             ],
             "notice": [self.save, self.asave, self.save_column, self.save_in_atomic, self.save_nested],
             "shelf": [self.purge, self.purge, self.purge_by_command],
+            "page": [self.purge_answers],
         }
 
     def write(self) -> list[int]:
@@ -220,6 +226,19 @@ class Writer:
             call_command("purge_tag", cell.tag, *whose, stdout=io.StringIO(), stderr=io.StringIO())
         return [cell.number]
 
+    def purge_answers(self, cell: Cell) -> list[int]:
+        """As the admin does, which may delete their copies too, or know of none."""
+        tags = tuple(self.answers[cell.number])
+        version, deletes = self._next(cell), self.rng.random() < 0.5
+
+        def also() -> None:
+            _put(Page, cell.number, version)
+            if deletes:
+                CacheEntry.objects.filter(lineage__in=[tag.answer[1] for tag in tags if tag.answer]).delete()
+
+        carry_out([Purge(tags, None)], also=also)
+        return [cell.number]
+
 
 def _put(model: Any, pk: int, version: int) -> None:
     """Begins with a write: on SQLite a transaction that begins with reading may be turned away."""
@@ -233,9 +252,16 @@ def _wait_for_readers(board: Board, until: int) -> None:
         time.sleep(0.02)
 
 
-def run(board: Board, slot: int, cells: list[Cell], configuration: dict[str, Any], seed: int) -> None:
+def run(
+    board: Board,
+    slot: int,
+    cells: list[Cell],
+    answers: Mapping[int, Sequence[Tag]],
+    configuration: dict[str, Any],
+    seed: int,
+) -> None:
     rng, truth, outcome = random.Random(seed), Truth(configuration), Outcome()
-    writer = Writer(cells, rng)
+    writer = Writer(cells, answers, rng)
     numbers = [cell.number for cell in cells]
     writer.versions = truth.versions(numbers)
     perils = Perils(rng)
@@ -253,6 +279,7 @@ def run(board: Board, slot: int, cells: list[Cell], configuration: dict[str, Any
             writer.versions = truth.versions(numbers)
             continue
         board.writers.add(slot, "saves")
+        board.writers.add(slot, "purges", sum(number in answers for number in written))
         if outcome.pending:
             board.writers.add(slot, "pending")
         elif outcome.applied:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,12 +12,12 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from aicache.conf import get_settings
-from aicache.context import current_tenant
 from aicache.core.tags import Tag
+from aicache.frame import current_tenant
 from aicache.freshness.databases import aliases, silent
 from aicache.freshness.drain import Recalled
 from aicache.freshness.generations import generations
-from aicache.models import Invalidation, InvalidationTag
+from aicache.models import CacheEntry, Invalidation, InvalidationTag
 from aicache.purge import sizes
 from aicache.tenants import GLOBAL, Tenant, tenant_digest
 
@@ -58,9 +58,14 @@ def say_silent(request: HttpRequest) -> None:
 
 def owner_of(row: InvalidationTag) -> Tenant | None:
     """Whose tag it is; None where that is not known by name, or the name was too long to be kept."""
+    return named_owner(row, lambda owner: Tag(row.tag, owner).digest == row.digest)
+
+
+def named_owner(row: InvalidationTag | CacheEntry, is_owner: Callable[[str], bool]) -> Tenant | None:
+    """Whose row it is, if one of those that it may be of is it by its digest."""
     single = get_settings().single_tenant and current_tenant()
     for candidate in (GLOBAL if row.everybody else row.tenant, single):
-        if candidate and Tag(row.tag, tenant_digest(candidate)).digest == row.digest:
+        if candidate and is_owner(tenant_digest(candidate)):
             return candidate
     return None
 

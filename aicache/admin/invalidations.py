@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy
 from aicache.admin.facts import say_silent
 from aicache.admin.remembered import DatabaseFilter, RememberedAdmin, WhoseFilter, moment, span
 from aicache.conf import get_settings
+from aicache.core.tags import Tag
 from aicache.freshness.databases import aliases
 from aicache.models import Invalidation
 
@@ -49,11 +50,16 @@ class InvalidationList(ChangeList):
 class InvalidationAdmin(RememberedAdmin):
     """Pending ones first, then the newest."""
 
-    fields = ("tag", "whose", "cause", "made", "applied", "delay")
+    fields = ("name", "whose", "cause", "made", "applied", "delay")
     readonly_fields = fields
     list_display = fields
     list_filter = (StateFilter, WhoseFilter, DatabaseFilter)
     ordering = ("-pk",)
+
+    @admin.display(description=gettext_lazy("tag"), ordering="tag")
+    def name(self, row: Invalidation) -> str:
+        answer = Tag(row.tag, "").answer
+        return row.tag if answer is None else _("one answer (%(key)s)") % {"key": answer[-1][:12]}
 
     @admin.display(description=gettext_lazy("made"), ordering="made_at")
     def made(self, row: Invalidation) -> str:

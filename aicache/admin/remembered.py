@@ -1,21 +1,23 @@
-"""What the pages of both models have in common: they show what the database remembers, and change none of it."""
+"""What all pages have in common: they show what the database remembers, and change none of it."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Protocol
 
 from django.contrib import admin
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from aicache.conf import get_settings
 from aicache.freshness.databases import aliases
-from aicache.models import Invalidation, InvalidationTag
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -60,6 +62,11 @@ class WhoseFilter(admin.SimpleListFilter):
         return queryset if chosen is None else queryset.filter(everybody=chosen)
 
 
+class Owned(Protocol):
+    everybody: bool
+    tenant: str
+
+
 class RememberedAdmin(ModelAdmin):
     """Read-only. Its rows are those of ``AICACHE["DATABASE"]``, until another database is chosen."""
 
@@ -86,7 +93,7 @@ class RememberedAdmin(ModelAdmin):
         return False
 
     @admin.display(description=gettext_lazy("whose"), ordering="tenant")
-    def whose(self, row: Invalidation | InvalidationTag) -> str:
+    def whose(self, row: Owned) -> str:
         return whose(everybody=row.everybody, tenant=row.tenant)
 
 
@@ -94,6 +101,30 @@ def whose(*, everybody: bool, tenant: str) -> str:
     if everybody:
         return _("everybody's")
     return _("the site's") if get_settings().single_tenant else tenant or _("unknown")
+
+
+def over(first: Any, then: Any) -> SafeString:
+    """Two things in one cell, the lesser one below: a page has room for few columns."""
+    return format_html('<span class="aicache-first">{}</span> <span class="aicache-then">{}</span>', first, then)
+
+
+def pill(word: str, label: str) -> SafeString:
+    """A state; ``word`` chooses its colour."""
+    return format_html('<span class="aicache-state aicache-{}">{}</span>', word, label)
+
+
+def left(until: datetime) -> str:
+    """How far off that is, to come or gone by."""
+    more = until - timezone.now()
+    if more.total_seconds() > 0:
+        return _("%(span)s left") % {"span": span(more)}
+    return _("%(span)s ago") % {"span": span(-more)}
+
+
+def dollars(usd: Decimal) -> str:
+    """In full cents, and in as much less as it takes to show two figures."""
+    places = max(2, 1 - usd.adjusted()) if usd else 2
+    return f"${usd:.{places}f}"
 
 
 def moment(at: datetime) -> str:

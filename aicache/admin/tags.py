@@ -4,21 +4,20 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
-from django.core.exceptions import PermissionDenied
-from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect
-from django.urls import URLPattern, path, reverse
+from django.urls import reverse
 from django.utils.formats import localize
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy
 
+from aicache.admin.confirmation import MOST, DeedAdmin
 from aicache.admin.facts import Facts, facts, say_silent
-from aicache.admin.purging import MOST, PERMISSION, chosen, purge_of_form, purge_of_rows
-from aicache.admin.remembered import DatabaseFilter, RememberedAdmin, WhoseFilter, moment
-from aicache.models import InvalidationTag
+from aicache.admin.remembered import DatabaseFilter, WhoseFilter, moment
+from aicache.admin.tagpurge import PERMISSION, chosen, purge_of_form, purge_of_rows
+from aicache.core.tags import OURS
+from aicache.models import Invalidation, InvalidationTag
 
 
 class TagList(ChangeList):
@@ -40,7 +39,7 @@ def _facts(row: Any) -> Facts:
 
 
 @admin.register(InvalidationTag)
-class TagAdmin(RememberedAdmin):
+class TagAdmin(DeedAdmin):
     """The tags in use. Purging is a right of its own: whoever may only look cannot."""
 
     actions = ("purge",)
@@ -49,6 +48,8 @@ class TagAdmin(RememberedAdmin):
     list_display = ("tag", "whose", "answers", "generation", "last")
     list_filter = (WhoseFilter, DatabaseFilter)
     ordering = ("tag", "-everybody", "tenant")
+    right = PERMISSION
+    verb = "purge"
 
     @admin.display(description=gettext_lazy("answers"))
     def answers(self, row: InvalidationTag) -> str:
@@ -62,44 +63,30 @@ class TagAdmin(RememberedAdmin):
         return _facts(row).generation
 
     @admin.display(description=gettext_lazy("last invalidation"))
-    def last(self, row: InvalidationTag) -> SafeString | None:
+    def last(self, row: InvalidationTag) -> SafeString | str:
         at = _facts(row).last
         if at is None:
-            return None
+            return self.get_empty_value_display()
+        if not self.admin_site.is_registered(Invalidation):
+            return moment(at)
         address = reverse("admin:aicache_invalidation_changelist", current_app=self.admin_site.name)
         return format_html('<a href="{}?digest={}">{}</a>', address, row.digest, moment(at))
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Those of the site's: each answer that was purged by itself has left one of ours."""
+        return super().get_queryset(request).exclude(tag__startswith=OURS)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return TagList
 
-    def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(self.purge_view)
-        return [path("purge/", view, name="aicache_invalidationtag_purge"), *super().get_urls()]
-
-    def has_purge_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm(PERMISSION)
-
-    @admin.action(description=gettext_lazy("Purge the selected tags…"), permissions=["purge"])
+    @admin.action(description=gettext_lazy("Purge the selected tags…"), permissions=["deed"])
     def purge(self, request: HttpRequest, queryset: QuerySet[InvalidationTag]) -> HttpResponse | None:
         return purge_of_rows(self, request, list(queryset[: MOST + 1]))
 
-    @transaction.non_atomic_requests  # so that the page can say whether the purge is in force
-    def purge_view(self, request: HttpRequest) -> HttpResponse:
-        if not self.has_purge_permission(request):
-            raise PermissionDenied
-        if rows := chosen(request):
-            return purge_of_rows(self, request, rows) or redirect("admin:aicache_invalidationtag_changelist")
-        return purge_of_form(self, request)
+    def asked(self, request: HttpRequest) -> HttpResponse | None:
+        rows = chosen(request)
+        return purge_of_rows(self, request, rows) if rows else purge_of_form(self, request)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         say_silent(request)
-        return super().changelist_view(request, {**(extra_context or {}), **self._purging(request)})
-
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        context = {**(extra_context or {}), **self._purging(request)}
-        return super().change_view(request, object_id, form_url, context)
-
-    def _purging(self, request: HttpRequest) -> dict[str, Any]:
-        return {"has_purge_permission": self.has_purge_permission(request)}
+        return super().changelist_view(request, extra_context)

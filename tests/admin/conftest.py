@@ -31,3 +31,22 @@ def viewer(staff: Staff) -> Client:
 @pytest.fixture
 def purger(staff: Staff) -> Client:
     return staff("view_invalidation", "view_invalidationtag", "purge_tag")
+
+
+@pytest.fixture
+def reader(staff: Staff) -> Client:
+    """May look at answers and keys, and no more."""
+    return staff("view_cacheentry", "view_idempotencykey", "view_invalidation", "view_invalidationtag")
+
+
+@pytest.fixture
+def keeper(staff: Staff) -> Client:
+    """May look at answers and keys, purge the ones and forget the others."""
+    return staff(
+        "view_cacheentry",
+        "view_idempotencykey",
+        "view_invalidation",
+        "view_invalidationtag",
+        "purge_entry",
+        "forget_key",
+    )

@@ -6,9 +6,13 @@ import html
 import re
 from typing import Any
 
+ENTRIES = "/admin/aicache/cacheentry/"
+KEYS = "/admin/aicache/idempotencykey/"
 INVALIDATIONS = "/admin/aicache/invalidation/"
 TAGS = "/admin/aicache/invalidationtag/"
 PURGE = f"{TAGS}purge/"
+PURGE_ENTRIES = f"{ENTRIES}purge/"
+FORGET = f"{KEYS}forget/"
 
 
 def text(response: Any) -> str:

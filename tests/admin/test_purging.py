@@ -8,8 +8,8 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client, override_settings
 from django.utils import timezone
 
-from aicache.admin.purging import MOST
-from aicache.context import get_settings
+from aicache.admin.confirmation import MOST
+from aicache.conf import get_settings
 from aicache.core.tags import Tag
 from aicache.models import Invalidation, InvalidationTag
 from aicache.tenants import tenant_digest

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+import redis
 from django.core.management import CommandError
 
 from aicache.testing.control import ClaudeControl
@@ -35,6 +36,11 @@ class Valkey:
     def start(self) -> None:
         self._server.start()
         self._runs = True
+
+    def flush(self) -> None:
+        """It forgets everything, and goes on."""
+        with redis.Redis.from_url(self.url) as client:
+            client.flushall()
 
     def stop(self) -> None:
         if self._runs:

@@ -64,7 +64,8 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("AICACHE_DEMO_DB") or BASE_DIR / "helpcentre.sqlite3",
-        # Readers and a writer at the same time, and writers that wait for each other.
+        # Readers and a writer at the same time, and writers that wait for each other: what has read and then wants to
+        # write would fail at once if somebody had written in between.
         "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL"},
     }
 }
@@ -77,7 +78,10 @@ CACHES = {
     }
 }
 
-AICACHE = {"TENANT": "example_project.helpcentre.tenancy.tenant_of"}
+AICACHE = {
+    "TENANT": "example_project.helpcentre.tenancy.tenant_of",
+    "STORE_REQUESTS": True,  # nobody's secrets are asked here: the admin may show the questions
+}
 
 HELPCENTRE_CLAUDE_URL = os.environ.get("AICACHE_DEMO_CLAUDE") or None
 HELPCENTRE_MODEL = "claude-sonnet-5"

@@ -23,9 +23,6 @@ MOST_TOKENS: Final = 1000
 ALL_ARTICLES: Final = "helpcentre.article"
 PATIENCE: Final = 60.0  # seconds: a visitor will not wait longer
 
-# The statuses of those who got an answer that somebody else had paid for.
-FOR_FREE: Final = frozenset({"hit", "stale", "semantic", "coalesced"})
-
 PROMPT: Final = """\
 You answer questions of visitors to the help-centre of {name}. Use the articles below and nothing else; where they do
 not say, tell the visitor so. Answer in {language}, in three sentences at most, as plain text.
@@ -35,16 +32,11 @@ not say, tell the visitor so. Answer in {language}, in three sentences at most, 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``info``: what the cache did. ``tokens``: how many the answer took; they are saved where it was for free."""
+    """``info``: what the cache did."""
 
     text: str
     info: aicache.CallInfo
-    tokens: int
     seconds: float
-
-    @property
-    def tokens_saved(self) -> int:
-        return self.tokens if self.info.status in FOR_FREE else 0
 
 
 class NoAnswer(Exception):
@@ -65,17 +57,26 @@ def client() -> anthropic.Anthropic:
 
 
 def ask(
-    tenant: Tenant, question: str, article: Article | None = None, *, refresh: bool = False, bypass: bool = False
+    tenant: Tenant,
+    question: str,
+    article: Article | None = None,
+    *,
+    refresh: bool = False,
+    bypass: bool = False,
+    idempotency_key: str | None = None,
 ) -> Answer:
     """Claude's answer, or the one kept for the same question. Call it in a scope of the tenant's. Raises NoAnswer.
 
     Of an ``article`` it is made from that one, and lives until that one is changed; else it is made from all that the
-    tenant has, and lives until one of them is changed, added or deleted.
+    tenant has, and lives until one of them is changed, added or deleted. Under the same ``idempotency_key`` the same
+    question is answered the same again; another one raises IdempotencyConflict, as does the same about articles that
+    have changed since.
     """
     began = time.perf_counter()
     system = prompt(tenant, [article] if article else Article.objects.filter(tenant=tenant.slug))
     about = {"sources": [article]} if article else {"tags": [ALL_ARTICLES]}
-    with aicache.scope(policy="chat", refresh=refresh, bypass=bypass, **about) as calls:
+    how = {"refresh": refresh, "bypass": bypass, "idempotency_key": idempotency_key}
+    with aicache.scope(policy="chat", **how, **about) as calls:
         try:
             message = client().messages.create(
                 model=settings.HELPCENTRE_MODEL,
@@ -88,7 +89,7 @@ def ask(
             raise NoAnswer(calls.last, time.perf_counter() - began) from error
     seconds = time.perf_counter() - began
     text = "".join(block.text for block in message.content if block.type == "text")
-    return Answer(text, aicache.info(message), message.usage.input_tokens + message.usage.output_tokens, seconds)
+    return Answer(text, aicache.info(message), seconds)
 
 
 def prompt(tenant: Tenant, articles: Iterable[Article]) -> str:

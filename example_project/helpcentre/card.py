@@ -29,9 +29,13 @@ MEANINGS: Final[dict[str, Words]] = {
 
 REASONS: Final[dict[str, Words]] = {
     "asked": gettext_lazy("you asked for it"),
+    "copy": gettext_lazy("Redis had lost it, and the database had a copy"),
+    "database": gettext_lazy("the database does not answer"),
     "disabled": gettext_lazy("the cache is switched off in the settings"),
     "evicted": gettext_lazy("the earlier answer had to make room"),
     "expired": gettext_lazy("the earlier answer was too old"),
+    "idempotency_conflict": gettext_lazy("this form had been sent before, with something else in it"),
+    "idempotency_key": gettext_lazy("this very form had been sent before"),
     "invalidated": gettext_lazy("an article behind the earlier answer was saved or deleted, or its tag purged"),
     "new": gettext_lazy("there was no answer yet from what the articles say now"),
     "not_shared": gettext_lazy("the call that was under way gave an answer that may not be shared"),
@@ -55,7 +59,8 @@ SHORT_KEY: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """``figures`` are the three to show large, ``rows`` the rest: label and value. With ``tags`` the answer dies."""
+    """``figures`` are the three to show large, ``rows`` the rest: label and value. With ``tags`` the answer dies.
+    ``once``: the idempotency key, where that is why there was an answer."""
 
     status: str
     meaning: Words
@@ -65,11 +70,11 @@ class Card:
     rows: list[tuple[str, str]]
     tags: list[str]
     key: str
+    once: str = ""
 
     @classmethod
-    def of(cls, answer: Answer | NoAnswer) -> Card:
+    def of(cls, answer: Answer | NoAnswer, idempotency_key: str | None = None) -> Card:
         info = answer.info or aicache.CallInfo("error")
-        tokens = answer.tokens_saved if isinstance(answer, Answer) else 0
         return cls(
             info.status,
             MEANINGS[info.status],
@@ -77,7 +82,7 @@ class Card:
             REASONS.get(info.reason.partition(":")[0], ""),
             [
                 (_("Time it took"), duration(answer.seconds)),
-                (_("Tokens saved"), str(tokens)),
+                (_("Tokens saved"), f"{info.saved_tokens:,}"),
                 (_("Dollars saved"), dollars(info.saved_usd)),
             ],
             [
@@ -87,6 +92,7 @@ class Card:
             ],
             sorted(info.tags),
             info.key[:SHORT_KEY],
+            (idempotency_key or "")[:SHORT_KEY] if info.reason == "idempotency_key" else "",
         )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -7,9 +8,11 @@ from django.shortcuts import get_object_or_404, render
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_http_methods, require_safe
 
-from example_project.helpcentre.answers import NoAnswer
+import aicache
+from example_project.helpcentre.answers import Answer, NoAnswer
 from example_project.helpcentre.answers import ask as ask_claude
 from example_project.helpcentre.card import Card
+from example_project.helpcentre.conflict import Conflict
 from example_project.helpcentre.forms import QuestionForm
 from example_project.helpcentre.models import Article
 from example_project.helpcentre.tenancy import Tenant
@@ -55,7 +58,17 @@ def _asked(
     if not form.is_valid():
         return render(request, template, page, status=422 if form.is_bound else 200)
     try:
-        answer = ask_claude(tenant, article=about, **form.cleaned_data)
+        answer, page["conflict"] = _answer(tenant, about, **form.cleaned_data)
     except NoAnswer as failed:
         return render(request, template, {**page, "card": Card.of(failed)}, status=502)
-    return render(request, template, {**page, "answer": answer, "card": Card.of(answer)})
+    card = Card.of(answer, form.cleaned_data["idempotency_key"])
+    return render(request, template, {**page, "answer": answer, "card": card})
+
+
+def _answer(tenant: Tenant, about: Article | None, **asked: Any) -> tuple[Answer, Conflict | None]:
+    """Where the form had been sent before with something else in it, it is asked under another key. Raises NoAnswer."""
+    try:
+        return ask_claude(tenant, article=about, **asked), None
+    except aicache.IdempotencyConflict as conflict:
+        asked["idempotency_key"] = str(uuid.uuid4())
+        return ask_claude(tenant, article=about, **asked), Conflict.of(conflict)

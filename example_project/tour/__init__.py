@@ -1,3 +1,3 @@
-"""``manage.py tour``: shows in half a minute what aicache promises, and checks it."""
+"""``manage.py tour``: shows in less than a minute what aicache promises, and checks it."""
 
 from __future__ import annotations

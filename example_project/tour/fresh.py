@@ -104,7 +104,7 @@ class KilledSaver(Step):
     def run(self, stage: Stage) -> Run:
         with stage.calls_take(QUICK):
             before = stage.ask_in(0, OF_ALL)
-            stage.workers[SAVER].die_saving(Save(CHANGING.tenant, CHANGING.article))
+            stage.workers[SAVER].die_saving(Save(CHANGING.tenant, CHANGING.article, as_it_is=True))
             pending = stage.ask_in(1, OF_ALL)
             said = stage.manage("drain_invalidations")
             after = stage.ask_in(2, OF_ALL)

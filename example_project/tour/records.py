@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any, Self
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """``times``: by so many threads of one process at once. ``article``: the title of the one that it is about."""
+    """``times``: by so many threads of one process at once. ``article``: the title of the one that it is about.
+    ``once``: its idempotency key."""
 
     tenant: str
     text: str
     times: int = 1
     bypass: bool = False
+    refresh: bool = False
     article: str = ""
+    once: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """An article that gets another text, as in the admin. ``dies``: it keeps its text, and the process is killed as
-    soon as the database has committed."""
+    """An article that gets another text, as in the admin; ``as_it_is``: that keeps its text. ``dies``: the process is
+    killed as soon as the database has committed."""
 
     tenant: str
     article: str
+    as_it_is: bool = False
     dies: bool = False
 
 
@@ -39,7 +43,8 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """How one question ended. ``usd_saved`` is None where no price is known."""
+    """How one question ended. ``usd_saved`` is None where no price is known. ``key``: the answer's. ``differs``: what
+    was another in the request that its idempotency key had been used for."""
 
     text: str
     status: str
@@ -47,17 +52,11 @@ class Seen:
     tokens_saved: int = 0
     usd_saved: Decimal | None = Decimal(0)
     reason: str = ""
+    key: str = ""
+    differs: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        usd = None if self.usd_saved is None else str(self.usd_saved)
-        return {
-            "text": self.text,
-            "status": self.status,
-            "seconds": self.seconds,
-            "tokens_saved": self.tokens_saved,
-            "usd_saved": usd,
-            "reason": self.reason,
-        }
+        return {**asdict(self), "usd_saved": None if self.usd_saved is None else str(self.usd_saved)}
 
     @classmethod
     def from_json(cls, told: dict[str, Any]) -> Self:
@@ -68,12 +67,14 @@ class Seen:
 @dataclass(frozen=True, slots=True)
 class Run:
     """What a step saw. ``lost``: questions whose process was killed. ``measured``: the seconds that the promise is
-    about, where they are not those of the whole step. ``note``: a remark for the table."""
+    about, where they are not those of the whole step. ``note``: a remark for the table. ``printed``: what a command
+    said that is worth showing."""
 
     seen: list[Seen]
     lost: int = 0
     measured: float = 0.0
     note: str = ""
+    printed: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,9 @@ PATIENCE: Final = 60.0  # seconds for a command
 
 class Stage:
     """``workers`` are processes of the site; ``victim`` is one more, to be killed. ``tags``: by the titles of articles
-    that were saved."""
+    that were saved. ``columns``: how wide what commands print may be."""
 
-    def __init__(self, children: Children, folder: Path, upstream: Upstream) -> None:
+    def __init__(self, children: Children, folder: Path, upstream: Upstream, columns: int) -> None:
         self.upstream = children.start(upstream)
         self.valkey = children.start(Valkey(folder))
         self._log_path = folder / "workers.log"
@@ -34,6 +34,7 @@ class Stage:
             "AICACHE_DEMO_REDIS": self.valkey.url,
             "AICACHE_DEMO_CLAUDE": upstream.url,
             "AICACHE_DEMO_DB": str(folder / "helpcentre.sqlite3"),
+            "COLUMNS": str(columns),
         }
         prepare = children.start(Command("prepare", "--verbosity=0", "--skip-checks", environment=environment))
         with self._log_path.open("w") as log:
@@ -70,11 +71,16 @@ class Stage:
         [seen] = self.workers[worker].answers()
         return seen
 
-    def save(self, question: Question, *, worker: int) -> Saved:
+    def save(self, question: Question, *, worker: int, as_it_is: bool = False) -> Saved:
         """Changes the article that the question is about."""
-        saved = self.workers[worker].save(Save(question.tenant, question.article))
+        saved = self.workers[worker].save(Save(question.tenant, question.article, as_it_is))
         self.tags[question.article] = saved.tag
         return saved
+
+    @property
+    def heard(self) -> list[Seen]:
+        """All answers that came, of all workers."""
+        return [seen for worker in (*self.workers, self.victim) for seen in worker.heard]
 
     def ask_each(self, *questions: Question) -> list[Seen]:
         """All at the same time, each in a process of its own."""

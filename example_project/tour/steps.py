@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from example_project.helpcentre.card import duration
+from example_project.tour.database import Counts, Flushed, Once
 from example_project.tour.fresh import Changed, KilledSaver, Overtaken, Purged
 from example_project.tour.records import Outcome, Question, Run, Seen
 from example_project.tour.stage import Stage
@@ -166,10 +167,13 @@ STEPS: Final[tuple[type[Step], ...]] = (
     OtherTenant,
     Bypass,
     KilledLeader,
+    Once,
     Changed,
     Overtaken,
     Purged,
     KilledSaver,
+    Flushed,
     RedisStopped,
     RedisBack,
+    Counts,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -13,10 +14,14 @@ from example_project.helpcentre.card import duration
 
 FRAMES: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 CLEAR: Final = "\r\x1b[2K"
+COLUMNS: Final = 120  # where there is no terminal to be asked
 
 
 class Terminal:
+    """``columns``: how wide it is."""
+
     def __init__(self, stream: TextIO) -> None:
+        self.columns = shutil.get_terminal_size((COLUMNS, 24)).columns
         self._stream = stream
         self._lives = stream.isatty() and os.environ.get("TERM") != "dumb"
         self._colours = self._lives and not os.environ.get("NO_COLOR")

@@ -24,13 +24,14 @@ class WorkerLost(Exception):
 
 
 class Worker(Command):
-    """It ends by itself when this process is gone: then its input ends."""
+    """It ends by itself when this process is gone: then its input ends. ``heard``: all its answers."""
 
     def __init__(self, environment: Mapping[str, str], log: IO[str]) -> None:
         super().__init__(
             "tour_worker", environment=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
         )
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.heard: list[Seen] = []
 
     def start(self) -> None:
         super().start()
@@ -51,7 +52,14 @@ class Worker(Command):
 
     def answers(self) -> list[Seen]:
         """Of the question asked before. Raises WorkerLost."""
-        return [Seen.from_json(told) for told in json.loads(self._line())]
+        seen = [Seen.from_json(told) for told in json.loads(self._line())]
+        self.heard += seen
+        return seen
+
+    def copied(self, keys: list[str]) -> bool:
+        """Whether the database has a copy of each of these answers. Raises WorkerLost."""
+        self._tell({"copied": keys})
+        return bool(json.loads(self._line()))
 
     def die_saving(self, save: Save) -> None:
         """Returns once it is dead. Raises WorkerLost where it lives on."""

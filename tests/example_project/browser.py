@@ -113,6 +113,18 @@ class Browser:
         self.script(f"document.querySelector({json.dumps(selector)}).click()")
         self._arrive()
 
+    def reload(self) -> None:
+        """Sends the form again that led to this page, if one did."""
+        self._leave()
+        self.ask("Page.reload")
+        self._arrive()
+
+    def back(self) -> None:
+        """To the page before, as it was left; it must have another address."""
+        here = self.script("location.href")
+        self.script("history.back()")
+        self._until(f"location.href !== {json.dumps(here)} && document.readyState === 'complete'")
+
     def fill(self, selector: str, text: str) -> None:
         """Types it, as a keyboard would."""
         self.script(f"document.querySelector({json.dumps(selector)}).focus()")
@@ -124,11 +136,14 @@ class Browser:
     def _leave(self) -> None:
         self.script("window.isOld = true")
 
-    def _arrive(self, patience: float = 20.0) -> None:
+    def _arrive(self) -> None:
+        self._until("!window.isOld && document.readyState === 'complete'")
+
+    def _until(self, true: str, patience: float = 20.0) -> None:
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             try:
-                if self.script("!window.isOld && document.readyState === 'complete'"):
+                if self.script(true):
                     return
             except RuntimeError:  # between two pages there is nowhere to run a script
                 pass

@@ -47,6 +47,37 @@ def test_a_question_asked_twice_is_first_a_miss_and_then_a_hit(url: str) -> None
         assert browser.script("getComputedStyle(document.body).backgroundColor") == "rgb(20, 21, 18)"  # the dark page
 
 
+def test_a_form_that_the_browser_sends_again_is_the_same_call(url: str) -> None:
+    with Browser(390, 844) as browser:
+        browser.go(f"{url}acme/ask/")
+        browser.fill("textarea", "Do you rent tents?")
+        browser.script("document.querySelector('[name=refresh]').click()")
+        browser.press(".ask")
+        first = browser.text(".answer .text")
+        assert browser.text(".badge") == "miss"
+        browser.reload()
+        assert browser.text(".answer .text") == first
+        assert browser.text(".badge") == "hit"
+        assert "this very form had been sent before" in browser.text(".card")
+        assert browser.script("document.documentElement.scrollWidth") == 390
+
+
+def test_who_goes_back_and_edits_the_question_has_an_answer_to_that(url: str) -> None:
+    with Browser() as browser:
+        browser.go(f"{url}acme/")
+        browser.fill("textarea", "Do you rent tents?")
+        browser.press(".ask")
+        browser.back()
+        browser.script("document.querySelector('textarea').value = ''")
+        browser.fill("textarea", "Do you rent kayaks?")
+        browser.press(".ask")
+        assert "Do you rent kayaks?" in browser.text(".answer .text")
+        assert "with another question in it" in browser.text(".note")
+        browser.press(".ask")  # of the new form
+        assert browser.text(".badge") == "hit"
+        assert not browser.script("document.querySelector('.note')")
+
+
 def test_an_article_is_edited_in_the_admin_and_the_next_answer_about_it_is_new(url: str, said: str) -> None:
     password = re.search(r"password (\S+)", said)
     assert password

@@ -42,6 +42,7 @@ def edited(client: Client, article: Any, **changes: str) -> None:
 
 
 @pytest.mark.usefixtures("site")
+@pytest.mark.django_db(databases=["default", "other"])  # the tests' settings have two
 class TestOnePage:
     def test_a_question_about_one_article_is_answered_from_that_one_only(
         self, client: Client, claude: ClaudeServer
@@ -117,7 +118,6 @@ class TestOnePage:
         assert status_on(ask(admin_client, "acme")) == "miss"
         assert claude.count == 2
 
-    @pytest.mark.django_db(databases=["default", "other"])  # the tests' settings have two
     @pytest.mark.parametrize("page", ["invalidationtag/", "invalidationtag/purge/", "invalidation/"])
     def test_the_admin_shows_what_hangs_and_what_died(self, admin_client: Client, page: str) -> None:
         assert admin_client.get(f"/admin/aicache/{page}").status_code == 200

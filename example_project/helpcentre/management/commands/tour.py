@@ -5,6 +5,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -15,7 +16,7 @@ from example_project.tour.records import Outcome, Run
 from example_project.tour.stage import Stage
 from example_project.tour.step import Step
 from example_project.tour.steps import STEPS
-from example_project.tour.table import table
+from example_project.tour.table import MARGIN, table
 from example_project.tour.terminal import Terminal
 from example_project.tour.upstream import CountedStandIn, Door, Upstream
 from example_project.tour.worker import WorkerLost
@@ -24,7 +25,7 @@ LATENCY = 1.0
 
 
 class Command(BaseCommand):
-    help = "Shows in half a minute what aicache promises, and checks it. Fails if a promise is broken."
+    help = "Shows in less than a minute what aicache promises, and checks it. Fails if a promise is broken."
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -56,7 +57,7 @@ class Command(BaseCommand):
     ) -> list[Outcome]:
         with terminal.under_way("Starting Valkey and 5 worker processes"):
             began = time.monotonic()
-            stage = Stage(children, folder, upstream)
+            stage = Stage(children, folder, upstream, terminal.columns - len(MARGIN))
         terminal.say(f"{terminal.mark(True)} Valkey and 5 worker processes are up {_after(terminal, began)}")
         outcomes = []
         for number, step in enumerate(steps, 1):
@@ -68,6 +69,10 @@ class Command(BaseCommand):
         terminal.say()
         for line in table(outcomes, terminal):
             terminal.say(line)
+        for outcome in outcomes:
+            if outcome.run.printed:
+                terminal.say(f"\n{MARGIN}{terminal.bold(f'{outcome.name}:')}\n")
+                terminal.say(indent(outcome.run.printed.strip(), MARGIN))
         terminal.say()
         if any(outcome.wrong for outcome in outcomes) and (log := stage.log(20)):
             terminal.say(f"What the worker processes logged last:\n{log}\n")

@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand
 from django.db import connection
 
 import aicache
+from aicache.models import CacheEntry
 from example_project.helpcentre.answers import NoAnswer, ask, client
 from example_project.helpcentre.models import Article
 from example_project.helpcentre.tenancy import TENANTS
@@ -37,6 +38,9 @@ class Command(BaseCommand):
                 told = json.loads(line)
                 if "save" in told:
                     answer: Any = asdict(_save(Save(**told["save"])))
+                elif "copied" in told:
+                    keys = set(told["copied"])
+                    answer = CacheEntry.objects.filter(key__in=keys).count() == len(keys)
                 else:
                     question = Question(**told["ask"])
                     answer = [seen.to_json() for seen in threads.map(_ask, [question] * question.times)]
@@ -46,20 +50,24 @@ class Command(BaseCommand):
 def _ask(question: Question) -> Seen:
     tenant, title = TENANTS[question.tenant], question.article
     article = Article.objects.get(tenant=tenant.slug, title=title) if title else None
+    how = {"bypass": question.bypass, "refresh": question.refresh, "idempotency_key": question.once}
+    began = time.perf_counter()
     with aicache.scope(tenant=tenant.slug):
         try:
-            answer = ask(tenant, question.text, article, bypass=question.bypass)
+            answer = ask(tenant, question.text, article, **how)
         except NoAnswer as failed:
             return Seen("", failed.info.status if failed.info else "error", failed.seconds)
+        except aicache.IdempotencyConflict as conflict:
+            return Seen("", "error", time.perf_counter() - began, differs=", ".join(conflict.parts))
     info = answer.info
-    return Seen(answer.text, info.status, answer.seconds, answer.tokens_saved, info.saved_usd, info.reason)
+    return Seen(answer.text, info.status, answer.seconds, info.saved_tokens, info.saved_usd, info.reason, info.key)
 
 
 def _save(save: Save) -> Saved:
     article = Article.objects.get(tenant=save.tenant, title=save.article)
     if save.dies:
         _die_once_committed()
-    else:
+    if not save.as_it_is:
         article.body += MORE
     began = time.perf_counter()
     article.save()

@@ -5,10 +5,10 @@
 PYTHON =
 PORT =
 REAL =
-WORKERS = 2
+WORKERS = 3
 SECONDS = 60
 
-.PHONY: help demo serve test test-services torture bench pins clean
+.PHONY: help demo serve test coverage test-services torture bench pins clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -24,12 +24,15 @@ test: .venv/test ## style, types, layers, then the tests; WORKERS=4 for more pro
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache > .venv/lint-imports || { cat .venv/lint-imports; exit 1; }
-	.venv/bin/python -m pytest -q -m "not services" -n $(WORKERS) --cov --cov-report=
+	.venv/bin/python -m pytest -q -m "not services" $(parallel)
+
+coverage: .venv/test ## the tests, and which lines and branches they reach
+	.venv/bin/python -m pytest -q -m "not services" $(parallel) --cov --cov-report=
 	@echo "Coverage: $$(.venv/bin/coverage report --format=total) % of the lines and branches; more in .venv/bin/coverage report"
 
 test-services: .venv/test ## the second lane: PostgreSQL, the system's Redis, RabbitMQ
 	@.venv/bin/python -m tests.services
-	.venv/bin/python -m pytest -q -m services
+	.venv/bin/python -m pytest -q -m services $(parallel)
 
 torture: .venv/test ## nothing stale while savers, readers and Valkey are killed; on PostgreSQL where it answers; SECONDS=60
 	.venv/bin/python -m tests.torture --seconds $(SECONDS)
@@ -47,6 +50,9 @@ clean: ## removes the environments and whatever else was made
 	rm -rf .venv .venv-3.13 .venv-pins build dist *.egg-info .coverage .coverage.* htmlcov
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# More tests at once than cores: many wait. Each process takes over what another has not come to.
+parallel = -n $(WORKERS) --dist worksteal
 
 # The arguments of manage.py: nobody pays by accident, so only REAL=1 asks for the real API.
 real = set --; case '$(REAL)' in ''|0) ;; *) set -- --real ;; esac

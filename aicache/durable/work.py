@@ -117,8 +117,10 @@ class Durable:
             self.claims.settle_later(pin, turn, None)
 
     def over(self, operation: Pause) -> Future[None] | None:
-        """What a waiter may wait for instead of time: the other is at it in this process."""
-        return self.claims.over(operation.busy.token)
+        """What a waiter may wait for instead of time: the other is at it in this process, or was a moment ago."""
+        if not operation.busy.here:
+            return None
+        return self.claims.over(operation.busy.token) or _done(None)
 
     def keep(self, operation: Keep) -> None:
         if self.copies is not None:

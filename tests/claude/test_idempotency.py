@@ -25,9 +25,9 @@ from aicache import sqlite
 from aicache.cache import get_cache
 from aicache.core import once
 from aicache.core.fingerprint import Question
-from aicache.core.operations import Busy
+from aicache.core.operations import Busy, Pause
 from aicache.core.policy import Policy
-from aicache.core.records import Ask, Pin
+from aicache.core.records import Ask, Pin, Served
 from aicache.durable.claims import Claims
 from aicache.durable.copies import Copies
 from aicache.durable.work import Work
@@ -329,6 +329,24 @@ class TestTogether:
         assert time.monotonic() - began < 20
         assert sum(isinstance(turn, Busy) and turn.here for turn in turns) == 3  # each asked once
         assert not get_cache().durable.claims._over  # type: ignore[union-attr]
+
+    def test_who_comes_to_wait_as_it_ends_does_not_wait(self, asker: Asker) -> None:
+        """It was under way when it was asked for, and nobody will tell its end again."""
+        question = Ask("k" * 64, "l", "acme", Policy("p"))
+
+        def flow() -> Any:
+            yield Pause(20.0, Busy("over", here=True), question)
+            return Served("miss")
+
+        async def call() -> Any:
+            raise AssertionError
+
+        began = time.monotonic()
+        if asker.colour == "sync":
+            get_cache().serve(flow(), lambda: None)  # type: ignore[arg-type,return-value]
+        else:
+            asyncio.run(get_cache().aserve(flow(), call))
+        assert time.monotonic() - began < 10
 
     @pytest.mark.parametrize("reply", [Reply.text("yes"), Reply.tool_use("refund", {})], ids=["text", "tool"])
     def test_many_at_once_are_one_call(self, asker: Asker, claude: ClaudeServer, reply: Reply) -> None:

@@ -41,10 +41,12 @@ from aicache.core.operations import (
 )
 from aicache.core.policy import life
 from aicache.core.records import Ask, Called, Served
+from aicache.core.streaming import Begin, Pull
 from aicache.core.tags import digest
 from aicache.database import BUDGET
 from aicache.durable import Durable, Work, counting, durable_of
 from aicache.freshness.recovery import recover
+from aicache.reading import AsyncReading, Reading
 from aicache.store import Address, Store
 from aicache.store.line import ended, loop_runs
 
@@ -68,8 +70,9 @@ class Cache:
         self.durable = durable
         self._background: set[asyncio.Task[Any]] = set()
 
-    def serve(self, flow: Serving, call: Callable[[], Called]) -> Served:
-        """Runs a flow to its end in this thread. Raises what ``call`` raises, and nothing of the store's."""
+    def serve(self, flow: Serving, call: Callable[[], Called]) -> Served | Reading:
+        """Runs a flow in this thread, to its end or to where its caller begins to read. Raises what ``call`` raises,
+        and nothing of the store's."""
         began = time.monotonic()
 
         def perform(operation: Any) -> Any:
@@ -101,12 +104,14 @@ class Cache:
                         raise Unavailable("database")
                     over = self._over(operation)
                     return time.sleep(operation.seconds) if over is None else _wait(over, operation.seconds)
+                case Pull():
+                    return operation.upstream.pull()
             return self.store.perform(operation)
 
-        served: Served = drive(flow, perform)
-        return served
+        handed: Served | Begin = drive(flow, perform)
+        return Reading(flow, perform, handed) if isinstance(handed, Begin) else handed
 
-    async def aserve(self, flow: Serving, call: Callable[[], Awaitable[Called]]) -> Served:
+    async def aserve(self, flow: Serving, call: Callable[[], Awaitable[Called]]) -> Served | AsyncReading:
         """As ``serve``, in this task; passes the cache by on another event loop than asyncio's, such as trio's."""
         if not loop_runs():
             flow = alone("degraded", "no_event_loop")
@@ -144,10 +149,12 @@ class Cache:
                         raise Unavailable("database")
                     over = self._over(operation)
                     return await (asyncio.sleep(operation.seconds) if over is None else ended(over, operation.seconds))
+                case Pull():
+                    return await operation.upstream.pull()
             return await self.store.aperform(operation)
 
-        served: Served = await adrive(flow, perform)
-        return served
+        handed: Served | Begin = await adrive(flow, perform)
+        return AsyncReading(flow, perform, handed) if isinstance(handed, Begin) else handed
 
     def _begun(self, operation: Count | Recall | Claim | Settle) -> Work:
         """Raises Unavailable."""
@@ -176,13 +183,15 @@ class Cache:
 
     def _quietly(self, flow: Flow, call: Callable[[], Called]) -> None:
         try:
-            self.serve(flow, call)
+            if isinstance(served := self.serve(flow, call), Reading):
+                served.run()
         except Exception:
             logger.warning("renewing a stale answer failed", exc_info=True)
 
     async def _aquietly(self, flow: Flow, call: Callable[[], Awaitable[Called]]) -> None:
         try:
-            await self.aserve(flow, call)
+            if isinstance(served := await self.aserve(flow, call), AsyncReading):
+                await served.run()
         except Exception:
             logger.warning("renewing a stale answer failed", exc_info=True)
 

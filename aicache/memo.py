@@ -15,10 +15,11 @@ from aicache.conf import get_settings
 from aicache.core.fingerprint import Question, Unkeyable, fingerprint
 from aicache.core.flow import Serving, serve
 from aicache.core.once import once
-from aicache.core.records import Answer, Ask, Called, CallInfo, Failure, Pin, Served, Status
+from aicache.core.records import Answer, Ask, Called, CallInfo, Pin, Served, Status
 from aicache.errors import ArgumentError, WrongKind, reason_of
 from aicache.frame import Frame, Reading, current, current_tenant, purged_here
 from aicache.ledger import counting
+from aicache.reading import AsyncReading
 from aicache.tenants import Tenant, shown, tenant_digest
 
 PATH: Final = "aicache.remember"
@@ -57,6 +58,7 @@ async def _aremember(asked: _Asked, call: Callable[[], Awaitable[Any]]) -> Any:
         await counting.asent(asked.tenant)
         return _called(await call())
 
+    served: Served | AsyncReading  # never the latter: a value does not stream
     with asked.failing():
         if asked.ask is None:
             served = asked.passed(await calling())
@@ -88,9 +90,9 @@ class _Asked:
     def passed(self, called: Called) -> Served:
         return Served(self.status, self.reason, own=called)
 
-    def value(self, served: Served) -> Any:
+    def value(self, served: Any) -> Any:
         answer = served.given.answer if served.own is None else served.own.outcome
-        if isinstance(answer, Failure):  # a call of one's own raises, and what was not stored is not shared
+        if not isinstance(answer, Answer):  # a call of one's own raises, and what was not stored is not shared
             raise LookupError(f"the call failed: {answer}")
         self._record(CallInfo.of(served, self.key, self.names), served)
         return json.loads(answer.body)

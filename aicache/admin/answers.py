@@ -42,7 +42,7 @@ def answered(payload: bytes) -> Readable | None:
     except Unreadable:
         return None
     said = _parsed(answer.body)
-    blocks = list(_blocks(answer.body, said))
+    blocks = list(_blocks(answer.body or answer.events, said))
     message = said if isinstance(said, dict) and said.get("type") == "message" else {}
     usage = message.get("usage")
     return Readable(

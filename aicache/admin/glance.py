@@ -36,10 +36,11 @@ def glance(head: bytes) -> Glance:
         start = FRAME.size + length
         if start > len(head) >= HEAD:
             return Glance()
-        counted = json.loads(head[FRAME.size : start])["generations"]
+        header = json.loads(head[FRAME.size : start])
+        counted, plain = header["generations"], header["size"] - header.get("streamed", 0)
         body = head[start : start + HEAD]
         beginning = zlib.decompressobj().decompress(body, SHOWN) if codec == ZLIB else body[:SHOWN]
-        return Glance(None if counted is None else tuple(map(int, counted)), beginning)
+        return Glance(None if counted is None else tuple(map(int, counted)), beginning[:plain])
     except (struct.error, zlib.error, ValueError, KeyError, TypeError, RecursionError) as error:
         raise Unreadable(str(error)) from error
 

@@ -21,7 +21,7 @@ from aicache.context import named_once
 from aicache.core.fingerprint import Question, Unkeyable, fingerprint
 from aicache.core.flow import Serving, alone, serve
 from aicache.core.once import once
-from aicache.core.policy import Policy, unanswerable
+from aicache.core.policy import Policy, offers_tools, unanswerable
 from aicache.core.records import Ask, Called, CallInfo, Failure, Pin, Served, Status
 from aicache.errors import reason_of
 from aicache.frame import Frame, Reading, current, current_tenant, purged_here
@@ -120,7 +120,7 @@ def attempt(client: Any, request: Any) -> Attempt | None:
         return passes_by("bypass", "disabled")
     if frame.bypass:
         return passes_by("bypass", "asked")
-    if request.stream or body.get("stream"):
+    if bool(request.stream) != bool(body.get("stream")):  # whoever reads it expects something else than will come
         return passes_by("bypass", "stream")
     if (tenant := current_tenant()) is None:
         return passes_by("unscoped")
@@ -149,7 +149,7 @@ def attempt(client: Any, request: Any) -> Attempt | None:
         print_ = fingerprint(question)
     except Unkeyable:
         return passes_by("bypass", "unkeyable", read)
-    timeout = _timeout(client, request)
+    timeout, streams = _timeout(client, request), bool(request.stream)
     ask = Ask(
         key=print_.key,
         lineage=print_.lineage,
@@ -165,6 +165,8 @@ def attempt(client: Any, request: Any) -> Attempt | None:
         owner=shown(tenant),
         model=model if isinstance(model := body.get("model"), str) else "",
         body=body if settings.store_requests else None,
+        streams=streams,
+        live=streams and (policy.store_tool_use or not offers_tools(body)),
     )
     if purged_here(ask):
         return passes_by("bypass", "uncommitted:answer", read)

@@ -12,10 +12,14 @@ import anthropic
 import httpx2
 
 from aicache.calls import ATTRIBUTE, EXTENSION
+from aicache.claude.body import AsyncBody, Body, Paced
 from aicache.claude.request import Attempt
-from aicache.core.records import Answer, Called, CallInfo, Entry, Failure, Headers
+from aicache.claude.source import AsyncSource, Source
+from aicache.core import replay
+from aicache.core.records import Answer, Called, CallInfo, Entry, Failure, Headers, Opened, Served
 from aicache.ledger import counting
 from aicache.ledger.prices import price
+from aicache.reading import AsyncReading, Reading
 
 # How this one response travelled, or what is true of this one moment: not repeated with a stored answer.
 NOT_KEPT: Final = frozenset(
@@ -89,6 +93,10 @@ def called(response: Any, made: Attempt) -> Called:
                 credential=made.ask.credential,
             ),
         )
+    if made.ask.streams:
+        headers = _kept(raw.headers)
+        kind = AsyncSource if isinstance(response, anthropic.AsyncAPIResponse) else Source
+        return Called(None, Opened(made.ask, kind(response, headers), headers))
     try:
         message = json.loads(raw.content)
     except ValueError:
@@ -139,6 +147,11 @@ def _http(response: Any) -> httpx2.Response:
     return raw
 
 
+def is_to_be_read(response: Any, made: Attempt) -> bool:
+    """Before it is looked at: errors are read, and answers that their caller does not stream."""
+    return made.ask is not None and not (made.ask.streams and _http(response).is_success)
+
+
 def is_whole(response: Any) -> bool:
     """Whether the response's parsed form, which it memoises, is a message that the caller will get."""
     raw: httpx2.Response = response.http_response
@@ -153,6 +166,8 @@ def mark_message(message: Any, info: CallInfo) -> None:
 def replayed(entry: Entry, made: Attempt, info: CallInfo, kind: Any) -> Any:
     """A stored or shared answer: the parsed message where that is what was asked for, else a response around it."""
     request = made.request
+    if made.request.stream:
+        return marked(_streamed(entry.answer.headers, _replay(entry.answer, made), made, kind), info)
     if made.is_plain and not getattr(made.client, "_strict_response_validation", False):
         message = request.cast_to.construct(**json.loads(entry.answer.body))
         if callable(parse := request.options.post_parser):
@@ -162,7 +177,54 @@ def replayed(entry: Entry, made: Attempt, info: CallInfo, kind: Any) -> Any:
         message._workspace_id = headers.get("anthropic-workspace-id")
         setattr(message, ATTRIBUTE, info)
         return message
-    return marked(_response(200, entry.answer.headers, entry.answer.body, made, kind), info)
+    as_json = _typed(entry.answer.headers, JSON) if entry.answer.events else entry.answer.headers
+    return marked(_response(200, as_json, entry.answer.body, made, kind), info)
+
+
+def _replay(answer: Answer, made: Attempt) -> httpx2.SyncByteStream | httpx2.AsyncByteStream:
+    pace = None if made.ask is None else made.ask.policy.replay
+    return httpx2.ByteStream(replay.events(answer)) if pace is None else Paced(list(replay.paced(answer, pace)))
+
+
+def passed_on(reading: Reading | AsyncReading, made: Attempt, info: CallInfo, kind: Any) -> Any:
+    """A stream that is still to come: the caller's own, or somebody else's."""
+    served = reading.served
+    own = served.own is not None and isinstance(served.own.outcome, Opened)
+    source: Any = served.own.outcome.upstream if own else None  # type: ignore[union-attr]  # own says so
+    if source is None:
+        response = _streamed(served.headers or (), _body(reading), made, kind)
+    else:
+        response = source.taken()
+        raw = _http(response)
+        raw.stream = _body(reading, source.inner)
+        for name in ("content-encoding", "content-length"):
+            raw.headers.pop(name, None)
+    extensions = _http(response).extensions
+
+    def conclude(served: Served) -> BaseException | None:
+        told = extensions[EXTENSION] = made.info(served)
+        made.record(told, served)
+        return _broken(served, made)
+
+    reading.conclude = conclude
+    return marked(response, info)
+
+
+def _body(reading: Reading | AsyncReading, inner: Any = None) -> Body | AsyncBody:
+    return Body(reading, inner) if isinstance(reading, Reading) else AsyncBody(reading, inner)
+
+
+def _broken(served: Served, made: Attempt) -> BaseException | None:
+    """What reading a stream raises at its end: what its own call did, or what another's would have in its place."""
+    if served.own is not None:
+        return served.own.raw if isinstance(served.own.raw, BaseException) else None
+    if served.failure is None:
+        return None
+    request = httpx2.Request("POST", made.url)
+    if served.failure.kind == "timeout":
+        return httpx2.ReadTimeout("The read operation timed out", request=request)
+    words = "peer closed connection without sending complete message body (incomplete chunked read)"
+    return httpx2.RemoteProtocolError(words, request=request)
 
 
 def failed_again(failure: Failure, made: Attempt, info: CallInfo, kind: Any) -> Any:
@@ -175,22 +237,41 @@ def failed_again(failure: Failure, made: Attempt, info: CallInfo, kind: Any) -> 
     raise anthropic.APIConnectionError(message=failure.body.decode(errors="replace"), request=request)
 
 
-def _response(status: int, headers: Headers, body: bytes, made: Attempt, kind: Any) -> Any:
-    request = made.request
+def _response(status: int, headers: Headers | list[tuple[str, str]], body: bytes, made: Attempt, kind: Any) -> Any:
     raw = httpx2.Response(
         status, headers=list(headers), stream=httpx2.ByteStream(body), request=httpx2.Request("POST", made.url)
     )
     raw.read()
     raw.elapsed = timedelta(0)
+    return _wrapped(raw, made, kind)
+
+
+def _streamed(headers: Headers, body: Any, made: Attempt, kind: Any) -> Any:
+    request = httpx2.Request("POST", made.url)
+    return _wrapped(httpx2.Response(200, headers=_typed(headers, EVENTS), stream=body, request=request), made, kind)
+
+
+def _wrapped(raw: httpx2.Response, made: Attempt, kind: Any) -> Any:
+    request = made.request
+    is_stream = bool(request.stream) and raw.is_success
     return kind(
         raw=raw,
         client=made.client,
         cast_to=request.cast_to,
-        stream=False,
-        stream_cls=None,
+        stream=is_stream,
+        stream_cls=request.stream_cls if is_stream else None,
         options=request.options,
         retries_taken=request.retries_taken,
     )
+
+
+JSON: Final = "application/json"
+EVENTS: Final = "text/event-stream; charset=utf-8"
+
+
+def _typed(headers: Headers, kind: str) -> list[tuple[str, str]]:
+    """An answer is given in other forms than it came in."""
+    return [(name, value) for name, value in headers if name != "content-type"] + [("content-type", kind)]
 
 
 def cache_status(info: CallInfo) -> str:

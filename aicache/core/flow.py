@@ -9,6 +9,7 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any, Final
 
+from aicache.core.live import Live
 from aicache.core.operations import (
     Call,
     Capture,
@@ -31,8 +32,22 @@ from aicache.core.operations import (
     Unavailable,
     Wait,
 )
+from aicache.core.passing import Leading, following, passing
 from aicache.core.policy import Life, shorter, suits, traits, verdict
-from aicache.core.records import NO_STAMPS, Ask, Called, Entry, Failure, Served, Stamps, Status
+from aicache.core.records import (
+    NO_STAMPS,
+    Answer,
+    Ask,
+    Broken,
+    Called,
+    Entry,
+    Failure,
+    Opened,
+    Served,
+    Stamps,
+    Status,
+)
+from aicache.core.streaming import Ending
 
 Serving = Generator[Operation, Any, Served]
 
@@ -49,7 +64,8 @@ def serve(ask: Ask) -> Serving:
         return (yield from fly(ask, stamps, "refresh" if ask.refresh else seen.reason, seen.entry))
     entry, now = yield from judged(seen.entry, ask, stamps)
     if entry is None:
-        return (yield from fly(ask, stamps, "policy", seen.entry))
+        reason = "policy" if has_form(seen.entry, ask) else "form"
+        return (yield from fly(ask, stamps, reason, seen.entry))
     if now < entry.fresh_until:
         return Served("hit", entry=entry, now=now, stored=True)
     yield from revalidate(ask, stamps)
@@ -73,14 +89,21 @@ def look(ask: Ask) -> Generator[Operation, Any, tuple[Seen, Stamps]]:
 def judged(kept: Entry, ask: Ask, stamps: Stamps) -> Generator[Operation, Any, tuple[Entry | None, float]]:
     """A stored entry, no longer-lived than its reader's own policy says, or None where that would not have it; and now.
 
-    Who stored it may have had another policy, and counted no generations: the policy is not in the key.
+    Who stored it may have had another policy, and counted no generations: the policy is not in the key. Nor is whether
+    it was streamed, and not each stream is a plain answer too.
     """
     own: Moment = yield Now(ask.policy, kept_at=kept.stored_at)
     life = shorter(Life(kept.fresh_until, kept.dies_at), own.life)
     counted = stamps.generations in (None, kept.stamps.generations)
     if not counted or not suits(kept.answer.traits, ask.policy).store or life.dies_at <= own.now:
         return None, own.now
+    if not has_form(kept, ask):
+        return None, own.now
     return replace(kept, fresh_until=life.fresh_until, dies_at=life.dies_at), own.now
+
+
+def has_form(kept: Entry, ask: Ask) -> bool:
+    return ask.streams or bool(kept.answer.body)
 
 
 def fly(ask: Ask, stamps: Stamps, reason: str, standing: Entry | None = None) -> Serving:
@@ -93,13 +116,15 @@ def fly(ask: Ask, stamps: Stamps, reason: str, standing: Entry | None = None) ->
     refresh = standing is not None
     while True:
         elapsed: float = yield Elapsed()
-        heard: Entry | Failure | News | None = None
+        heard: Entry | Failure | News | Live | None = None
+        token = ""
         try:
-            turn = yield Lead(ask, stamps, since=elapsed, refresh=refresh)
+            turn = yield Lead(ask, stamps, since=elapsed, refresh=refresh, waits=ask.patience > waited)
             if isinstance(turn, Held):
                 if (patience := ask.patience - waited) <= 0:
                     return (yield from alone("miss", "waited_out", waited))
-                turn = heard = yield Wait(ask, turn.token, min(turn.seconds, patience))
+                token = turn.token
+                turn = heard = yield Wait(ask, token, min(turn.seconds, patience), stamps, turn.so_far)
                 waited += (yield Elapsed()) - elapsed
                 refresh = False
         except Unavailable as trouble:
@@ -108,8 +133,10 @@ def fly(ask: Ask, stamps: Stamps, reason: str, standing: Entry | None = None) ->
             case Led():
                 renews = standing is not None or ask.refresh
                 return (yield from lead(ask, stamps, turn, reason, waited, renews=renews))
+            case Live():
+                return (yield from following(ask, stamps, token, turn, waited))
             case Entry() if turn is heard:
-                if not suits(turn.answer.traits, ask.policy).share:
+                if not suits(turn.answer.traits, ask.policy).share or not has_form(turn, ask):
                     return (yield from alone("miss", "not_shared", waited))
                 now = (yield Now(ask.policy)).now
                 return Served("coalesced", entry=turn, now=now, waited=waited, stored=turn.dies_at > now)
@@ -163,6 +190,10 @@ def lead(
                 return Served(status, "copy", entry=entry, now=now, waited=waited, stored=bool(kept))
             known = "policy" if entry is None else "expired"
         called: Called = yield Call(leads=ask)
+        ending: Ending | None = None
+        if isinstance(called.outcome, Opened):
+            begun = Served("miss", reason, own=called, waited=waited)
+            called, ending = yield from passing(called, called.outcome, begun, Leading(stamps, led.token))
         moment: Moment = yield Now(ask.policy)
     except GeneratorExit:  # nobody drives this flow any more: the lease ends by itself
         raise
@@ -177,13 +208,19 @@ def lead(
     if isinstance(outcome, Failure):
         yield from finish(Finish(ask, stamps, led.token, failure=outcome))
         return Served("error", own=called, waited=waited)
-    may = verdict(called.message, len(outcome.body), ask.policy)
+    if not isinstance(outcome, Answer):  # who waits and has got nothing calls anew
+        yield from finish(Finish(ask, stamps, led.token, ending=ending))
+        return unfinished(called, "miss", waited)
+    may = verdict(called.message, called.size or outcome.size, ask.policy)
+    if not outcome.size:  # it was too much to be remembered
+        may = replace(may, share=False)
     if may.store and moment.life.dies_at <= moment.now:
         may = replace(may, store=False, reason="no_ttl")
     life = moment.life if may.store else Life(moment.now, moment.now)
     answer = replace(outcome, traits=traits(called.message))
     entry = Entry(ask.key, ask.tenant, answer, moment.now, life.fresh_until, life.dies_at, made_under)
-    kept = yield from finish(Finish(ask, stamps, led.token, entry=entry, keep=may.store, share=may.share))
+    finishing = Finish(ask, stamps, led.token, entry=entry, keep=may.store, share=may.share, ending=ending)
+    kept = yield from finish(finishing)
     if may.store and kept is not False and recalled.counted is not None:
         yield Keep(ask, entry)
     if may.store and not kept:
@@ -229,7 +266,7 @@ def revalidate(ask: Ask, stamps: Stamps) -> Generator[Operation, Any, None]:
     """Lets one of those who are served a stale answer renew it in the background, the others go on at once."""
     try:
         # A failure just now is reason enough not to try again, whoever met it.
-        turn = yield Lead(ask, stamps, since=float("inf"), refresh=True)
+        turn = yield Lead(ask, stamps, since=float("inf"), refresh=True, waits=False)
     except Unavailable:
         return
     if isinstance(turn, Led) and not (yield Spawn(lead(ask, stamps, turn, "expired", renews=True, hands_over=False))):
@@ -239,5 +276,17 @@ def revalidate(ask: Ask, stamps: Stamps) -> Generator[Operation, Any, None]:
 def alone(status: Status, reason: str = "", waited: float = 0.0) -> Serving:
     """Calls upstream for nobody else, and keeps nothing."""
     called: Called = yield Call()
+    if isinstance(called.outcome, Opened):
+        called, _ = yield from passing(called, called.outcome, Served(status, reason, own=called, waited=waited))
+        if isinstance(called.outcome, Broken):
+            return unfinished(called, status, waited)
     failed = isinstance(called.outcome, Failure)
+    return Served("error" if failed else status, reason, own=called, waited=waited)
+
+
+def unfinished(called: Called, status: Status, waited: float) -> Served:
+    """Of a stream that did not come to its end."""
+    broken = called.outcome
+    reason = broken.reason if isinstance(broken, Broken) else ""
+    failed = isinstance(broken, Broken) and broken.has_failed
     return Served("error" if failed else status, reason, own=called, waited=waited)

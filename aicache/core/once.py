@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from aicache.core.flow import Serving, alone
+from aicache.core.flow import Serving, alone, has_form
 from aicache.core.operations import (
     Busy,
     Claim,
@@ -55,6 +55,8 @@ def once(pin: Pin, serving: Callable[[], Serving]) -> Serving:
         except Unavailable:
             return (yield from serving())
         match turn:
+            case Pinned() if not has_form(turn.entry, pin.ask):
+                return (yield from serving())
             case Pinned():
                 now = (yield Now(pin.ask.policy)).now
                 status: Status = "coalesced" if waited else "hit"
@@ -71,7 +73,7 @@ def settled(pin: Pin, claimed: Claimed, serving: Serving, waited: float) -> Serv
     """Is answered, and pins that, or lets go of the key whatever becomes of it."""
     try:
         served = yield from serving
-        if _is_uncounted(served):
+        if _is_uncounted(served) and served.headers is None:  # what has been read cannot be given anew
             served = yield from anew(served)
     except GeneratorExit:  # nobody drives this flow any more: the claim ends by itself
         raise
@@ -117,7 +119,7 @@ def _answer(served: Served) -> Answer | None:
         case None:
             return served.entry.answer if served.entry is not None else None
         case Called(outcome=Answer() as answer, message=Mapping() as message) if message.get("type") == "message":
-            return replace(answer, traits=traits(message))
+            return replace(answer, traits=traits(message)) if answer.size else None
     return None
 
 

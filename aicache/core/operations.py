@@ -8,7 +8,8 @@ from enum import Enum
 from typing import Any
 
 from aicache.core.policy import Life, Policy
-from aicache.core.records import Ask, Entry, Failure, Pin, Stamps
+from aicache.core.records import NO_STAMPS, Ask, Entry, Failure, Pin, Stamps
+from aicache.core.streaming import Ending, Streaming
 from aicache.core.tags import Tag
 
 
@@ -138,17 +139,19 @@ class Settle:
 
 @dataclass(frozen=True, slots=True)
 class Lead:
-    """Becomes the leader, unless somebody is or an answer has come. → Entry | Failure | Held | Led, or Unavailable.
+    """Becomes the leader, unless somebody is or an answer has come. → Entry | Failure | Held | Led, or Unavailable;
+    NOT_SHARED where somebody is whose answer has become too large for others.
 
     ``stamps``: those that the caller has taken; leaders and entries with others are not seen. ``since``: seconds since
     the caller began; an earlier failure than that is none of its business. ``refresh``: an entry that stands is no
-    answer.
+    answer. ``waits``: where somebody else leads, the caller is going to Wait.
     """
 
     ask: Ask
     stamps: Stamps
     since: float
     refresh: bool = False
+    waits: bool = True
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -160,10 +163,12 @@ class Led:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The leader with ``token`` is at it; unless it renews, its lease is over in ``seconds``."""
+    """The leader with ``token`` is at it; unless it renews, its lease is over in ``seconds``. ``so_far``: what others
+    may read of its stream already."""
 
     token: str
     seconds: float
+    so_far: bytes = b""
 
 
 class News(Enum):
@@ -175,14 +180,17 @@ class News(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Waits for the leader with ``token``, at most ``seconds``. → Entry | Failure | News, or Unavailable.
+    """Waits for the leader with ``token``, at most ``seconds``. → Entry | Failure | News, or Unavailable; where the ask
+    is live, Live as soon as there is something to read.
 
-    NOT_SHARED too where the wait itself would keep the leader from its end.
+    NOT_SHARED too where the wait itself would keep the leader from its end. ``so_far``: as Held has it.
     """
 
     ask: Ask
     token: str
     seconds: float
+    stamps: Stamps = NO_STAMPS
+    so_far: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +224,8 @@ class Finish:
     (then nobody is told either), or where a tag died during the call (then only those are told who began before). One
     of: an entry (``share``: give it to the waiters; ``keep``: store it too), a failure, or neither: abandoned, so that
     one of the waiters leads next; or ``alone``, a trouble of the leader's own, with which they would only queue up.
-    ``told`` False: the waiters are not given the entry, but look for it themselves, as it may be old.
+    ``told`` False: the waiters are not given the entry, but look for it themselves, as it may be old. ``ending``: how a
+    stream ended, for those who read it as it came.
     """
 
     ask: Ask
@@ -228,6 +237,7 @@ class Finish:
     failure: Failure | None = None
     alone: bool = False
     told: bool = True
+    ending: Ending | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,5 +255,5 @@ class Spawn:
 Durably = Count | Recall | Claim | Settle
 """What is asked of the database, apart from the caller's connection."""
 
-Operation = Look | Capture | Durably | Keep | Pause | Lead | Wait | Call | Now | Finish | Elapsed | Spawn
+Operation = Look | Capture | Durably | Keep | Pause | Lead | Wait | Call | Now | Finish | Elapsed | Spawn | Streaming
 Flow = Generator[Operation, Any, Any]

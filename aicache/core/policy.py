@@ -23,7 +23,9 @@ class Policy:
     die together.
     ``wait``: how long a duplicate waits for the call that is under way before it calls upstream by itself;
     None = as long as the request's own timeout.
-    ``max_bytes``: a larger answer is passed on and not kept.
+    ``max_bytes``: a larger answer is passed on and not kept; of a stream, its events are counted.
+    ``replay``: characters per second at which a kept answer is streamed; None = at once.
+    ``drain``: a stream whose caller left is read to its end all the same; else only where others wait for it.
     ``consistency``: ``"stamps"``: an answer is gone once an invalidation has returned; ``"strict"``: once it has
     committed, for the price of a query at each hit.
     """
@@ -34,6 +36,8 @@ class Policy:
     jitter: float = 0.05
     wait: float | None = None
     max_bytes: int = 1_000_000
+    replay: float | None = None
+    drain: bool = False
     store_tool_use: bool = False
     store_truncated: bool = False
     store_refusals: bool = False
@@ -47,6 +51,8 @@ class Policy:
         _number(self, "max_bytes", "a number of bytes from 0 up")
         if self.wait is not None:
             _number(self, "wait", f"None or {SECONDS}", LONGEST)
+        if self.replay is not None:
+            _number(self, "replay", "None or characters per second, from 1 to 1000000", most=1_000_000, least=1)
         _number(self, "jitter", "a number from 0 to 1", most=1)
         if self.consistency not in CONSISTENCIES:
             raise _refused(self, "consistency", " or ".join(f'"{word}"' for word in CONSISTENCIES))
@@ -59,12 +65,12 @@ class Policy:
 LONGEST: Final = 100 * 365 * 24 * 3600
 SECONDS: Final = f"a number of seconds from 0 to {LONGEST} (100 years)"
 CONSISTENCIES: Final = ("stamps", "strict")
-FLAGS: Final = ("store_tool_use", "store_truncated", "store_refusals", "allow_external_state")
+FLAGS: Final = ("drain", "store_tool_use", "store_truncated", "store_refusals", "allow_external_state")
 
 
-def _number(policy: Policy, name: str, accepted: str, most: float = float("inf")) -> None:
+def _number(policy: Policy, name: str, accepted: str, most: float = float("inf"), least: float = 0) -> None:
     value = getattr(policy, name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
         raise _refused(policy, name, accepted)
 
 
@@ -176,6 +182,11 @@ def unanswerable(body: Mapping[str, Any], policy: Policy) -> str | None:
         if block.get("type") == "container_upload":
             return "external_source:container_upload"
     return None
+
+
+def offers_tools(body: Mapping[str, Any]) -> bool:
+    """Whether the answer may call a tool, which nobody knows before its end."""
+    return bool(body.get("tools")) or any(True for _ in _tools_added(content_blocks(body)))
 
 
 def content_blocks(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

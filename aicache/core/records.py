@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from aicache.core.fingerprint import Question
 from aicache.core.policy import Policy
@@ -72,6 +72,8 @@ class Ask:
     else's call. ``timeout``: what the caller allows its own upstream call, None for no limit. ``attempt``: how often
     the SDK has retried this call. ``credential``: a digest of what the request is authorised with. ``model``: the
     model that is asked, "" where that is not said. ``body``: the request's, where it is to be kept with the answer.
+    ``streams``: the answer is wanted as a stream of events; ``live``: while it is made, too, as the request offers no
+    tools that another caller of the same answer must not run.
     """
 
     key: str
@@ -88,6 +90,8 @@ class Ask:
     owner: str = ""
     model: str = ""
     body: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    streams: bool = False
+    live: bool = False
 
     @property
     def counted(self) -> tuple[Tag, ...]:
@@ -108,6 +112,8 @@ class Pin:
 class Answer:
     """What upstream answered, ready to be kept: a complete body, decoded, and the headers that are worth repeating.
 
+    ``events``: where it was streamed, the body as it came, without pings. ``body`` is then what a plain answer would
+    have been, b"" where nobody can tell.
     ``usd``: what it cost, None where no price is known. ``premium``: how much of that was for writing the provider's
     prompt cache, beyond what the same tokens cost unwritten. ``tokens``: all that upstream counted, in and out.
     ``traits``: what not every policy accepts in it.
@@ -119,6 +125,12 @@ class Answer:
     premium: Decimal = Decimal(0)
     tokens: int = 0
     traits: frozenset[str] = frozenset()
+    events: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes up, in both forms."""
+        return len(self.body) + len(self.events)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +156,48 @@ class Failure:
         return self.status not in CREDENTIAL_STATUSES or self.credential == ask.credential
 
 
+class Upstream(Protocol):
+    """The body of a stream that has been opened, as it comes."""
+
+    def pull(self) -> Any:
+        """The next bytes, decoded; None at the end. To be awaited where the caller's client is async."""
+
+    def close(self) -> Any:
+        """Lets go of the connection, read to the end or not. Likewise."""
+
+    def is_timeout(self, error: Exception) -> bool:
+        """Whether that is what an error of ``pull`` means."""
+
+    def answer(self, body: bytes, events: bytes, message: Any) -> Answer:
+        """What it came to, in both forms, with its price."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An upstream call that is answered by a stream, which is still to be read. ``headers``: those worth repeating."""
+
+    ask: Ask
+    upstream: Upstream
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A stream that did not come to its end. ``has_failed``: by a fault that its caller meets; else ``reason`` says."""
+
+    has_failed: bool
+    reason: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Called:
     """How a caller's own upstream call ended. ``raw`` is what to give the caller, opaque here; ``message`` the answer's
-    parsed body, None where it is no JSON."""
+    parsed body, None where it is no JSON. ``size``: bytes that the answer had, kept or not."""
 
     raw: Any
-    outcome: Answer | Failure
+    outcome: Answer | Failure | Opened | Broken
     message: Any = None
+    size: int = 0
 
 
 # Errors that say something about who asks: bad key, unpaid bill, no right to the model, own rate limit.
@@ -177,7 +223,7 @@ class Served:
 
     ``own``: how the caller's own upstream call ended, where it made one. ``entry``: the answer as it is stored or was
     shared; on a miss, the one just stored. ``failure``: what somebody else's call met. ``now``: unix seconds.
-    ``waited``: seconds.
+    ``waited``: seconds. ``headers``: where the caller reads somebody else's stream as it comes, that one's.
     """
 
     status: Status
@@ -188,6 +234,7 @@ class Served:
     now: float = 0.0
     waited: float = 0.0
     stored: bool = False
+    headers: Headers | None = None
 
     @property
     def given(self) -> Entry:
@@ -236,23 +283,3 @@ class CallInfo:
             saved_tokens=0 if served.own is not None else entry.answer.tokens,
             stored=served.stored,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Lineage:
-    """What was last stored for a question: it tells a later miss why."""
-
-    key: str
-    dies_at: float
-    stamps: Stamps = NO_STAMPS
-    sources: tuple[tuple[str, str], ...] = ()
-
-    def reason(self, ask: Ask, now: float, stamps: Sequence[str | None] = ()) -> str:
-        """Why ``ask`` found no entry. ``stamps``: as they are now."""
-        if self.key != ask.key:
-            then = dict(self.sources)
-            moved = next((label for label, version in ask.sources if then.get(label, version) != version), None)
-            return f"source_changed:{moved}" if moved else "unknown"
-        if (tag := self.stamps.changed(ask.tags, stamps)) is not None:
-            return f"invalidated:{tag}"
-        return "expired" if self.dies_at <= now else "evicted"

@@ -11,8 +11,9 @@ import time
 from functools import partial
 from typing import Any
 
+from aicache.core.lineage import Lineage
 from aicache.core.operations import Recalled
-from aicache.core.records import Ask, Entry, Lineage
+from aicache.core.records import Ask, Entry
 from aicache.core.tags import EVERYBODY, place
 from aicache.durable.rows import LONGEST, moment
 from aicache.durable.writer import Writer

@@ -36,7 +36,7 @@ class _Write:
 
     @property
     def size(self) -> int:
-        return 0 if self.entry is None else len(self.entry.answer.body)
+        return 0 if self.entry is None else self.entry.answer.size
 
 
 class Writer:

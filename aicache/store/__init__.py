@@ -11,6 +11,7 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
+from aicache.core.live import Live
 from aicache.core.operations import Capture, Finish, Held, Lead, Led, Look, News, Unavailable, Wait
 from aicache.core.records import Entry
 from aicache.store import news, plans
@@ -22,6 +23,7 @@ from aicache.store.leases import LEASE, Lease, Leases
 from aicache.store.line import ended
 from aicache.store.payload import Unreadable, answers, unpack_failure
 from aicache.store.scripts import LEAD, RENEW, Plan
+from aicache.store.streams import Asked, Streams
 from aicache.store.tags import Tags, hang, one
 
 __all__ = ["Address", "Store"]
@@ -37,10 +39,11 @@ class Store(Tags):
             ear_channel(site, secrets.token_hex(8)), self.connections.subscribe, news.read, self.leases.holds
         )
         self.connections.breaker.on_open.append(self.ear.let_go)
+        self.streams = Streams(self.connections, self.ear, self.leases)
         self._switch = switch_key(site)
         self._freeing: set[asyncio.Task[None]] = set()
 
-    def perform(self, operation: Look | Capture | Lead | Wait | Finish) -> Any:
+    def perform(self, operation: Look | Capture | Lead | Wait | Finish | Asked) -> Any:
         match operation:
             case Look():
                 return self.connections.run(lambda keys, cluster: plans.look(keys, cluster, operation.ask))
@@ -52,7 +55,12 @@ class Store(Tags):
                     turn = self._perform_lead(operation)
                 return turn
             case Wait():
-                return self._heard(operation, self.ear.wait(operation.token, operation.seconds))
+                live = self._awaited(operation)
+                told = self.ear.wait(operation.token, live, operation.seconds, reads=operation.ask.live)
+                if told is None and self.ear.listening:
+                    with contextlib.suppress(Unavailable):
+                        self.connections.run(self.streams.unfollowing(operation))
+                return self._heard(operation, told)
             case Finish():
                 try:
                     done = self.connections.run(self._finishing(operation, news.message(operation)))
@@ -62,8 +70,10 @@ class Store(Tags):
                     with contextlib.suppress(Unavailable):
                         self.connections.run(_hanging(operation))
                 return done
+            case _:
+                return self.streams.perform(operation)
 
-    async def aperform(self, operation: Look | Capture | Lead | Wait | Finish) -> Any:
+    async def aperform(self, operation: Look | Capture | Lead | Wait | Finish | Asked) -> Any:
         match operation:
             case Look():
                 return await self.connections.arun(lambda keys, cluster: plans.look(keys, cluster, operation.ask))
@@ -75,7 +85,16 @@ class Store(Tags):
                     turn = await self._aperform_lead(operation)
                 return turn
             case Wait():
-                return self._heard(operation, await self.ear.await_(operation.token, operation.seconds))
+                live = self._awaited(operation)
+                try:
+                    told = await self.ear.await_(operation.token, live, operation.seconds, reads=operation.ask.live)
+                except asyncio.CancelledError:
+                    self._later(self.streams.unfollowing(operation))
+                    raise
+                if told is None and self.ear.listening:
+                    with contextlib.suppress(Unavailable):
+                        await self.connections.arun(self.streams.unfollowing(operation))
+                return self._heard(operation, told)
             case Finish():
                 try:
                     done = await self._aperform_finish(operation)
@@ -85,6 +104,8 @@ class Store(Tags):
                     with contextlib.suppress(Unavailable):
                         await self.connections.arun(_hanging(operation))
                 return done
+            case _:
+                return await self.streams.aperform(operation)
 
     def _perform_lead(self, lead: Lead) -> Any:
         token = secrets.token_hex(16)
@@ -120,13 +141,16 @@ class Store(Tags):
         return self._finishing(finish, news.message(finish))
 
     def _abandon_later(self, of: Lead | Finish, token: str) -> None:
+        self._later(self._abandon(of, token))
+
+    def _later(self, make: Make) -> None:
         """Who is cancelled must not wait. On the loop's one line this comes after what is to be undone."""
 
-        async def abandon() -> None:
+        async def run() -> None:
             with contextlib.suppress(Unavailable):
-                await self.connections.arun(self._abandon(of, token))
+                await self.connections.arun(make)
 
-        task = asyncio.get_running_loop().create_task(abandon())
+        task = asyncio.get_running_loop().create_task(run())
         self._freeing.add(task)
         task.add_done_callback(self._freeing.discard)
 
@@ -156,12 +180,13 @@ class Store(Tags):
     def _lead(self, keys: Keys, lead: Lead, token: str) -> Plan:
         ask = lead.ask
         wanted = [keys.lease(ask, lead.stamps), keys.entry(ask), keys.failed(ask), keys.mark(ask)]
+        wanted.append(keys.live(ask, lead.stamps))
         since = -1 if lead.since == float("inf") else int(lead.since * 1e6)
-        channel = self.ear.channel if self.ear.listening else ""
+        channel = self.ear.channel if lead.waits and self.ear.listening else ""
         take = b"" if lead.refresh else lead.stamps.mark
         verb, *rest = yield from LEAD(
             *(wanted, token, plans.milliseconds(LEASE), channel, take, ask.attempt, since, ask.credential),
-            news.LOOK_AGAIN,
+            *(news.LOOK_AGAIN, int(ask.live)),
         )
         match verb:
             case b"entry":
@@ -176,18 +201,29 @@ class Store(Tags):
                     yield ("DEL", wanted[2])
                     return (yield from self._lead(keys, lead, token))
             case b"held":
-                return Held(rest[0].decode(), max(rest[1], 0) / 1000 + 0.05)
+                return Held(rest[0].decode(), max(rest[1], 0) / 1000 + 0.05, rest[2] or b"")
+            case b"outgrown":
+                return News.NOT_SHARED
         led = Led(token)
-        self.leases.hold((wanted[0], wanted[3]), led)
+        self.leases.hold((wanted[0], wanted[3], wanted[4]), led)
         self.connections.breaker.accepted()
         return led
 
     def _let_go(self, finish: Finish) -> None:
         """Once the lease is free, not before: who is told to look again must not find it held. Without Redis too."""
-        self.ear.tell_waiting(finish.token, news.told(finish))
+        self.ear.tell_waiting(finish.token, news.said(finish))
         self.leases.drop(finish.token)
+        self.streams.over(finish.token)
 
-    def _heard(self, wait: Wait, told: news.Told) -> news.Told:
+    def _awaited(self, wait: Wait) -> Live:
+        live = self.ear.live(wait.token)
+        if wait.so_far:
+            live.receive(0, wait.so_far)
+        return live
+
+    def _heard(self, wait: Wait, told: news.Told | Live | None) -> news.Told | Live:
+        if told is None:
+            told = News.LOOK_AGAIN
         if told is News.LOOK_AGAIN:
             self.connections.breaker.check()
             if self.ear.closed:
@@ -217,7 +253,8 @@ class Store(Tags):
 
     def _renew(self, leases: list[Lease]) -> list[bool]:
         """Which are still held. While Redis is away nobody knows: then it is tried again."""
-        renewals = [RENEW.commands([*keys], token, plans.milliseconds(LEASE)) for keys, token in leases]
+        own = plans.milliseconds(LEASE), self.ear.channel
+        renewals = [RENEW.commands([*keys], token, *own) for keys, token in leases]
         try:
             replies = self.connections.pipeline([brief for brief, _ in renewals])
             unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
@@ -227,6 +264,9 @@ class Store(Tags):
                     replies[at] = reply
         except Unavailable:
             return [True] * len(leases)
+        for (_, token), reply in zip(leases, replies, strict=True):
+            if isinstance(reply, int) and reply:
+                self.streams.followed_elsewhere(token, reply - 1)
         return [isinstance(reply, Exception) or bool(reply) for reply in replies]
 
 

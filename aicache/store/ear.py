@@ -8,16 +8,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as WaitTimeout
+from concurrent.futures import FIRST_COMPLETED, Future
+from concurrent.futures import wait as wait_for
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from redis.exceptions import ResponseError
 
+from aicache.core.live import Live
 from aicache.core.operations import News, Unavailable
-from aicache.store.news import Told
+from aicache.store.news import PIECE, Heard, Told, piece
 
 logger = logging.getLogger("aicache.store")
 
@@ -48,14 +50,14 @@ class Ear:
     is lost between the two, and a publication goes to those processes only that wait for it.
 
     ``subscribe``: opens the subscription. ``read``: what a message means. ``leads``: whether the leader with a token is
-    of this process, whose news comes without Redis too.
+    of this process, whose news comes without Redis too. Streams are heard piece by piece by whoever holds their Live.
     """
 
     def __init__(
         self,
         channel: str,
         subscribe: Callable[[str], Any],
-        read: Callable[[bytes], Told],
+        read: Callable[[bytes], Heard],
         leads: Callable[[str], bool],
     ) -> None:
         self.channel = channel
@@ -65,6 +67,7 @@ class Ear:
         self._leads = leads
         self._lock = threading.Lock()
         self._flights: dict[str, _Flight] = {}
+        self._lives: WeakValueDictionary[str, Live] = WeakValueDictionary()
         self._told: deque[tuple[float, str]] = deque()  # when, and whose news
         self._pubsub: Any = None
         self._standing: Future[bool] | None = None  # as long as the thread lives
@@ -98,43 +101,56 @@ class Ear:
         standing.set_result(False)
         return standing
 
-    def wait(self, token: str, seconds: float) -> Told:
-        """The news of that leader; LOOK_AGAIN where nothing is heard in time, or nothing more will be."""
-        with self._waiting(token) as news:
-            try:
-                return news.result(self._patience(token, seconds))
-            except WaitTimeout:
-                return News.LOOK_AGAIN
+    def live(self, token: str) -> Live:
+        """What is heard of that leader's stream, for as long as somebody holds it."""
+        with self._lock:
+            if (live := self._lives.get(token)) is None:
+                live = self._lives[token] = Live()
+            return live
 
-    async def await_(self, token: str, seconds: float) -> Told:
+    def wait(self, token: str, live: Live, seconds: float, *, reads: bool) -> Told | Live | None:
+        """The news of that leader, or where the caller ``reads``, its stream as soon as there is something to read;
+        None where nothing is heard in time."""
+        with self._waiting(token, live) as news:
+            awaited: set[Future[Any]] = {news, live.begun} if reads else {news}
+            wait_for(awaited, self._patience(token, seconds), FIRST_COMPLETED)
+            return _outcome(news, live, reads)
+
+    async def await_(self, token: str, live: Live, seconds: float, *, reads: bool) -> Told | Live | None:
         """As ``wait``, for a task."""
-        with self._waiting(token) as news:
-            heard = asyncio.wrap_future(news)
-            # asyncio.wait cancels the future neither in time nor with this task: others wait on it.
-            done, _ = await asyncio.wait({heard}, timeout=self._patience(token, seconds))
-            return heard.result() if done else News.LOOK_AGAIN
+        with self._waiting(token, live) as news:
+            # asyncio.wait cancels the futures neither in time nor with this task: others wait on them.
+            awaited = {asyncio.wrap_future(future) for future in ((news, live.begun) if reads else (news,))}
+            seconds = self._patience(token, seconds)
+            await asyncio.wait(awaited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            return _outcome(news, live, reads)
 
     def _patience(self, token: str, seconds: float) -> float:
         if self.closed:
             return 0
         return seconds if self.listening or self._leads(token) else min(seconds, STEP)
 
-    def tell(self, token: str, news: Told) -> None:
-        """Lets this process's waiters for that leader go."""
+    def tell(self, token: str, heard: Heard) -> None:
+        """Lets this process's waiters for that leader go, and its readers know how it ended."""
         with self._lock:
             flight = self._flights.setdefault(token, _Flight())
+            live = self._lives.get(token)
             first = not flight.news.done()
             if first:
                 self._told.append((time.monotonic(), token))
-                flight.news.set_result(news)
+                flight.news.set_result(heard.told)
+        if live is not None:
+            heard.end(live)
         self._forget_old()
 
-    def tell_waiting(self, token: str, news: Told) -> None:
+    def tell_waiting(self, token: str, heard: Heard) -> None:
         """As ``tell``, where nobody comes any more who is not waiting already."""
         with self._lock:
-            known = token in self._flights
+            known, live = token in self._flights, self._lives.get(token)
         if known:
-            self.tell(token, news)
+            self.tell(token, heard)
+        elif live is not None:
+            heard.end(live)
 
     def close(self) -> None:
         """Hears no more; the thread ends within CHECK_EVERY."""
@@ -149,18 +165,23 @@ class Ear:
         with self._lock:
             gone = [token for token in self._flights if which(token)]
             flights = [self._flights.pop(token) for token in gone]
+            lives = [live for token, live in self._lives.items() if which(token)]
+        for live in lives:
+            live.doubt()
         for flight in flights:
             if not flight.news.done():
                 flight.news.set_result(News.LOOK_AGAIN)
 
     @contextmanager
-    def _waiting(self, token: str) -> Iterator[Future[Told]]:
+    def _waiting(self, token: str, live: Live) -> Iterator[Future[Told]]:
         with self._lock:
             flight = self._flights.setdefault(token, _Flight())
             flight.waiters += 1
+        live.join()
         try:
             yield flight.news
         finally:
+            live.leave()
             # Told news stays a moment, for who is on the way, and is swept: those who wake together need no lock, which
             # each would wait for in turn. Without a subscription nobody sweeps.
             if not (flight.news.done() and self.listening):
@@ -228,6 +249,19 @@ class Ear:
         match message["type"]:
             case "message":
                 data: bytes = message["data"]
-                self.tell(data[:TOKEN].decode(), self._read(data[TOKEN:]))
+                token, rest = data[:TOKEN].decode(), data[TOKEN:]
+                if rest[:1] != PIECE:
+                    self.tell(token, self._read(rest))
+                elif (live := self._lives.get(token)) is not None:
+                    live.receive(*piece(rest))
             case "subscribe":  # the client made its connection anew: what was published meanwhile is lost
                 self.let_go()
+
+
+def _outcome(news: Future[Told], live: Live, reads: bool) -> Told | Live | None:
+    if news.done():
+        return news.result()
+    if not reads or not live.begun.done():
+        return None
+    live.join()  # until who reads it leaves
+    return live

@@ -2,6 +2,7 @@
 
     aicache:<site>:<tenant digest>:{<lineage>}:e:<key>             an entry
                                                       :w:<key>:<flight>    the lease of who works on it, and who waits
+                                                      :v:<key>:<flight>    what is there of its stream
                                                       :f:<key>             how the last call failed, for a moment
                                                       :m:<key>             the mark under which it is worked on
                                                       :l                   the lineage: what was last stored
@@ -47,6 +48,9 @@ class Keys:
 
     def lease(self, ask: Ask, stamps: Stamps) -> str:
         return f"{self._question(ask)}:w:{ask.key}:{stamps.flight}"
+
+    def live(self, ask: Ask, stamps: Stamps) -> str:
+        return f"{self._question(ask)}:v:{ask.key}:{stamps.flight}"
 
     def mark(self, ask: Ask) -> str:
         return self.mark_of(ask.tenant, ask.lineage, ask.key)

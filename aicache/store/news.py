@@ -1,9 +1,12 @@
-"""What a leader's end means for those who wait for it, and how it is published."""
+"""What a leader has to say to those who wait for it, or read what it reads, and how that is published."""
 
 from __future__ import annotations
 
+import struct
+from dataclasses import dataclass
 from typing import Final
 
+from aicache.core.live import Ended, How, Live
 from aicache.core.operations import Finish, News
 from aicache.core.records import Entry, Failure
 from aicache.store.payload import Unreadable, pack_entry, pack_failure, read_entry, unpack_failure
@@ -15,7 +18,39 @@ MOST_TOLD: Final = 4 * 1024 * 1024
 # Compressing more than this takes longer than an event loop may stand still.
 BIG: Final = 256 * 1024
 
-ANSWER, FAILED, NOT_SHARED, LOOK_AGAIN = b"a", b"f", b"n", b"l"
+ANSWER, FAILED, NOT_SHARED, LOOK_AGAIN, PIECE, ENDING = b"a", b"f", b"n", b"l", b"p", b"e"
+
+HOWS: Final[dict[bytes, How]] = {b"w": "whole", b"c": "cut", b"b": "broken", b"t": "timeout"}
+WORDS: Final = {how: word for word, how in HOWS.items()}
+PLACE: Final = struct.Struct(">Q")
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """``told``: to who waits. To who reads a stream: ``how`` it ended, None where that is not said; ``tail``, its last
+    bytes, from ``at`` on."""
+
+    told: Told
+    how: How | None = None
+    at: int = 0
+    tail: bytes = b""
+
+    def end(self, live: Live) -> None:
+        """Lets those know who read it."""
+        if isinstance(self.told, Entry) and self.told.answer.events:
+            live.end(Ended("whole", self.told))
+        elif self.how is None:
+            live.doubt()
+        elif live.receive(self.at, self.tail):
+            live.end(Ended(self.how))
+
+
+def said(finish: Finish) -> Heard:
+    """What the end of a flight means to this process's own."""
+    ending = finish.ending
+    if ending is None:
+        return Heard(told(finish))
+    return Heard(told(finish), ending.how, ending.live.position, ending.tail)
 
 
 def told(finish: Finish) -> Told:
@@ -29,7 +64,7 @@ def told(finish: Finish) -> Told:
 
 
 def is_big(finish: Finish) -> bool:
-    return finish.entry is not None and len(finish.entry.answer.body) > BIG
+    return finish.entry is not None and finish.entry.answer.size > BIG
 
 
 def message(finish: Finish) -> tuple[bytes, bytes]:
@@ -37,7 +72,7 @@ def message(finish: Finish) -> tuple[bytes, bytes]:
     payload = b""
     match told(finish):
         case Entry() as entry:
-            if finish.keep or len(entry.answer.body) <= MOST_TOLD:
+            if finish.keep or entry.answer.size <= MOST_TOLD:
                 payload = pack_entry(entry)
                 if len(payload) <= MOST_TOLD:
                     return ANSWER, payload
@@ -45,22 +80,41 @@ def message(finish: Finish) -> tuple[bytes, bytes]:
             payload = pack_failure(failure)
             if len(payload) <= MOST_TOLD:
                 return FAILED, payload
-        case News.LOOK_AGAIN:
+        case News.LOOK_AGAIN if finish.ending is None or finish.keep:
             kept = finish.entry is not None and finish.keep
             return LOOK_AGAIN, pack_entry(finish.entry) if kept and finish.entry is not None else b""
+    if finish.ending is not None and not finish.keep:
+        heard = said(finish)
+        word = LOOK_AGAIN if heard.told is News.LOOK_AGAIN else NOT_SHARED
+        return ENDING, word + WORDS[finish.ending.how] + PLACE.pack(heard.at) + heard.tail
     return (LOOK_AGAIN if finish.keep else NOT_SHARED), payload
 
 
-def read(data: bytes) -> Told:
-    """What a published message says."""
+def head(token: str, at: int) -> bytes:
+    """Of a piece of a stream."""
+    return token.encode() + PIECE + PLACE.pack(at)
+
+
+def piece(data: bytes) -> tuple[int, bytes]:
+    """Of a message without its token: where, and what. Raises struct.error."""
+    (at,) = PLACE.unpack_from(data, 1)
+    return at, data[1 + PLACE.size :]
+
+
+def read(data: bytes) -> Heard:
+    """What a published message says, but for pieces."""
     try:
         match data[:1]:
             case b"a":
-                return read_entry(data[1:])
+                return Heard(read_entry(data[1:]))
             case b"f":
-                return unpack_failure(data[1:])
+                return Heard(unpack_failure(data[1:]))
             case b"n":
-                return News.NOT_SHARED
-    except Unreadable:
+                return Heard(News.NOT_SHARED)
+            case b"e":
+                (at,) = PLACE.unpack_from(data, 3)
+                word = News.LOOK_AGAIN if data[1:2] == LOOK_AGAIN else News.NOT_SHARED
+                return Heard(word, HOWS[data[2:3]], at, data[3 + PLACE.size :])
+    except (Unreadable, struct.error, KeyError):
         pass
-    return News.LOOK_AGAIN
+    return Heard(News.LOOK_AGAIN)

@@ -1,7 +1,7 @@
 """How entries, failures and lineages are written: a format byte, a JSON header, a body. Unreadable is a miss.
 
 1 byte format · 1 byte codec (0 as it is, 1 zlib) · 4 bytes length of the header · 16 bytes mark of the stamps ·
-header · body
+header · body: an answer as JSON, then, where it was streamed, as events
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-from aicache.core.records import Answer, Ask, Entry, Failure, Lineage, Stamps
+from aicache.core.lineage import Lineage
+from aicache.core.records import Answer, Ask, Entry, Failure, Stamps
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 PLAIN, ZLIB = 0, 1
 FRAME: Final = struct.Struct(">BBI16s")  # lua/lead.lua reads the mark where this puts it
 
@@ -48,11 +49,12 @@ def pack_entry(entry: Entry) -> bytes:
             "premium": str(answer.premium),
             "tokens": answer.tokens,
             "traits": sorted(answer.traits),
+            "streamed": len(answer.events),
             "epoch": entry.stamps.epoch,
             "stamps": _joined(entry.stamps),
             "generations": entry.stamps.generations,
         },
-        answer.body,
+        answer.body + answer.events,
         entry.stamps.mark,
     )
 
@@ -74,13 +76,17 @@ def read_entry(data: bytes) -> Entry:
     header, body = _unpack(data)
     with _reading():
         usd = header["usd"]
+        plain = len(body) - _whole(header.get("streamed", 0))
+        if not 0 <= plain <= len(body):
+            raise ValueError("more events than there is")
         answer = Answer(
-            body,
+            body[:plain],
             _pairs(header["headers"]),
             None if usd is None else _dollars(_text(usd)),
             _dollars(_text(header.get("premium", "0"))),
             _whole(header.get("tokens", 0)),
             frozenset(_text(trait) for trait in _row(header.get("traits", []))),
+            body[plain:],
         )
         times = _number(header["at"]), _number(header["fresh"]), _number(header["dies"])
         return Entry(_text(header["key"]), _text(header["tenant"]), answer, *times, _stamps(header))

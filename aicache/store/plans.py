@@ -6,8 +6,9 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from aicache.core.lineage import Lineage
 from aicache.core.operations import Finish, Seen
-from aicache.core.records import CREDENTIAL_STATUSES, Ask, Entry, Failure, Lineage, Stamps
+from aicache.core.records import CREDENTIAL_STATUSES, Ask, Entry, Failure, Stamps
 from aicache.store import news
 from aicache.store.keys import Keys
 from aicache.store.payload import Unreadable, pack_lineage, unpack_entry, unpack_lineage
@@ -68,9 +69,10 @@ def finish(keys: Keys, of: Finish, message: tuple[bytes, bytes]) -> Plan:
         lineage = pack_lineage(Lineage(entry.key, entry.dies_at, entry.stamps, ask.sources))
     if failure is not None and failure.kind != "timeout":  # who allows more time must not be told so later
         memory = milliseconds(FAILURE_LIFE)
-    told = kind in (news.ANSWER, news.FAILED)
+    told = kind in (news.ANSWER, news.FAILED, news.ENDING)
+    wanted = [keys.lease(ask, of.stamps), keys.entry(ask), keys.lineage(ask), keys.failed(ask), keys.mark(ask)]
     reply = yield from FINISH(
-        [keys.lease(ask, of.stamps), keys.entry(ask), keys.lineage(ask), keys.failed(ask), keys.mark(ask)],
+        [*wanted, keys.live(ask, of.stamps)],
         *(of.token, of.token.encode() + kind, int(told), payload),
         *(life, lineage, life + milliseconds(LINEAGE_AFTER)),
         *(memory, ask.attempt, _credential(failure)),

@@ -8,14 +8,21 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as WaitTimeout
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from aicache.core.lineage import Lineage
+from aicache.core.live import Live
 from aicache.core.operations import Capture, Finish, Held, Lead, Led, Look, News, Seen, Unavailable, Wait
-from aicache.core.records import CREDENTIAL_STATUSES, Ask, Entry, Failure, Lineage, Stamps
+from aicache.core.records import CREDENTIAL_STATUSES, Ask, Entry, Failure, Stamps
+from aicache.core.streaming import Leave, Outgrow, Share, Tail, Unfollow
 from aicache.core.tags import Tag
+from aicache.store.ear import CHECK_EVERY
+from aicache.store.line import ended
+from aicache.store.news import said
+from aicache.store.streams import Asked
 
 FAILURE_LIFE = 2.0
 REMEMBERED = 1000
@@ -32,6 +39,8 @@ def _unheard() -> Future[Entry | Failure | News]:
 class _Flight:
     token: str
     news: Future[Entry | Failure | News] = field(default_factory=_unheard)
+    live: Live = field(default_factory=Live)
+    outgrown: bool = False
 
 
 class MemoryStore:
@@ -64,24 +73,30 @@ class MemoryStore:
             if down:
                 self._let_go()
 
-    def perform(self, operation: Look | Capture | Lead | Wait | Finish) -> Any:
+    def perform(self, operation: Look | Capture | Lead | Wait | Finish | Asked) -> Any:
         if isinstance(operation, Wait):
-            news = self._news(operation)
-            try:
-                return self._heard(news.result(_seconds(operation)) if news else News.LOOK_AGAIN)
-            except WaitTimeout:
-                return News.LOOK_AGAIN
+            with self._waiting(operation) as awaited:
+                wait(awaited, _seconds(operation), FIRST_COMPLETED)
+                return self._heard(operation)
+        if isinstance(operation, Tail):
+            got, changed = operation.live.take(operation.at)
+            if got is None:
+                wait([changed], CHECK_EVERY)
+            return got or operation.live.take(operation.at)[0]
         return self._at_once(operation)
 
-    async def aperform(self, operation: Look | Capture | Lead | Wait | Finish) -> Any:
+    async def aperform(self, operation: Look | Capture | Lead | Wait | Finish | Asked) -> Any:
         if isinstance(operation, Wait):
-            news = self._news(operation)
-            if news is None:
-                return self._heard(News.LOOK_AGAIN)
-            try:
-                return self._heard(await asyncio.wait_for(asyncio.wrap_future(news), _seconds(operation)))
-            except TimeoutError:
-                return News.LOOK_AGAIN
+            with self._waiting(operation) as awaited:
+                wrapped = [asyncio.wrap_future(future) for future in awaited]
+                if wrapped:
+                    await asyncio.wait(wrapped, timeout=_seconds(operation), return_when=asyncio.FIRST_COMPLETED)
+                return self._heard(operation)
+        if isinstance(operation, Tail):
+            got, changed = operation.live.take(operation.at)
+            if got is None:
+                await ended(changed, CHECK_EVERY)
+            return got or operation.live.take(operation.at)[0]
         return self._at_once(operation)
 
     def leads(self, token: str) -> bool:
@@ -102,11 +117,15 @@ class MemoryStore:
 
     def _let_go(self) -> None:
         for flight in self._flights.values():
-            flight.news.set_result(News.LOOK_AGAIN)
+            _tell(flight, News.LOOK_AGAIN)
             flight.news = _unheard()
 
-    def _at_once(self, operation: Look | Capture | Lead | Finish) -> Any:
+    def _at_once(self, operation: Look | Capture | Lead | Finish | Asked) -> Any:
         with self._lock:
+            if self._down and isinstance(operation, Share):
+                return Live()
+            if self._down and isinstance(operation, Unfollow):
+                return operation.live.leave()
             if self._down:
                 if isinstance(operation, Finish):  # its lease would end, unrenewed
                     self._flights.pop((*_place(operation.ask), operation.stamps.flight), None)
@@ -120,6 +139,26 @@ class MemoryStore:
                     return self._lead(operation)
                 case Finish():
                     return self._finish(operation)
+                case Unfollow():
+                    operation.live.leave()
+                case Share() | Leave() | Outgrow():
+                    return self._of_stream(operation)
+
+    def _of_stream(self, operation: Share | Leave | Outgrow) -> Any:
+        line = (*_place(operation.ask), operation.stamps.flight)
+        flight = self._flights.get(line)
+        if flight is None or flight.token != operation.token:
+            return Live() if isinstance(operation, Share) else False
+        match operation:
+            case Share():
+                return flight.live
+            case Leave():
+                if not flight.live.is_followed_here:
+                    del self._flights[line]
+                return flight.live.is_followed_here
+            case Outgrow():
+                flight.outgrown = True
+                _tell(flight, News.NOT_SHARED)
 
     def _look(self, ask: Ask) -> Seen:
         now = time.time()
@@ -150,7 +189,7 @@ class MemoryStore:
         """Nobody waits any more for who is at it, and who is at it stores nothing."""
         self._entries.pop((place[0], place[1]), None)
         for line in [line for line in self._flights if line[:2] == place]:
-            self._flights.pop(line).news.set_result(News.LOOK_AGAIN)
+            _tell(self._flights.pop(line), News.LOOK_AGAIN)
 
     def standing(self, tags: Sequence[Tag]) -> list[str]:
         """How the tags stand: by this, what hung on them can be counted after they died."""
@@ -178,7 +217,7 @@ class MemoryStore:
     def _asked(self) -> list[tuple[Entry, tuple[Tag, ...]]]:
         return [(self._entries[place], ask.tags) for place, ask in self._asks.items() if place in self._entries]
 
-    def _lead(self, lead: Lead) -> Entry | Failure | Held | Led:
+    def _lead(self, lead: Lead) -> Entry | Failure | Held | Led | News:
         ask, place = lead.ask, _place(lead.ask)
         entry = self._entries.get(place)
         if entry is not None and (lead.refresh or entry.stamps.mark != lead.stamps.mark):
@@ -193,6 +232,8 @@ class MemoryStore:
                 return failure
         line = (*place, lead.stamps.flight)
         if (flight := self._flights.get(line)) is not None:
+            if flight.outgrown:
+                return News.NOT_SHARED
             return Held(flight.token, float("inf"))
         flight = self._flights[line] = _Flight(secrets.token_hex(16))
         return Led(flight.token)
@@ -207,39 +248,63 @@ class MemoryStore:
         self._ended[finish.token] = flight  # for waiters who were told to wait and have not come yet
         while len(self._ended) > REMEMBERED:
             del self._ended[next(iter(self._ended))]
-        entry, failure = finish.entry, finish.failure
+        entry, failure, kept = finish.entry, finish.failure, True
         if failure is not None:
             shown = failure if failure.status in CREDENTIAL_STATUSES else _of_nobody(failure)
             if failure.kind != "timeout":
                 self._failures[place] = (time.monotonic(), ask.attempt, shown)
-            flight.news.set_result(failure)
-        elif entry is None:
-            flight.news.set_result(News.NOT_SHARED if finish.alone else News.LOOK_AGAIN)
-        else:
+        elif entry is not None:
             stands = tuple(self._stamps.get(tag.digest, "") for tag in ask.tags) == finish.stamps.values
             if finish.keep and stands:
                 self._entries[place], self._asks[place] = entry, ask
                 lineage = Lineage(entry.key, entry.dies_at, entry.stamps, ask.sources)
                 self._lineages[ask.tenant, ask.lineage] = lineage
-            shared = entry if finish.share or finish.keep else News.NOT_SHARED
-            flight.news.set_result(shared if finish.told else News.LOOK_AGAIN)
-            return stands or not finish.keep
-        return True
+            kept = stands or not finish.keep
+        heard = said(finish)
+        _tell(flight, heard.told)
+        heard.end(flight.live)
+        return kept
 
-    def _news(self, wait: Wait) -> Future[Entry | Failure | News] | None:
+    @contextmanager
+    def _waiting(self, wait: Wait) -> Iterator[list[Future[Any]]]:
+        """What is waited for; nothing, where nobody would tell."""
+        flight = self._flight(wait)
+        if flight is None:
+            yield []
+            return
+        flight.live.join()
+        try:
+            yield [flight.news, flight.live.begun] if wait.ask.live else [flight.news]
+        finally:
+            flight.live.leave()
+
+    def _flight(self, wait: Wait) -> _Flight | None:
         with self._lock:
             if self._down or self._closed:
                 return None
             under_way = (flight for flight in self._flights.values() if flight.token == wait.token)
-            flight = next(under_way, None) or self._ended.get(wait.token)
-            return flight.news if flight is not None else None
+            return next(under_way, None) or self._ended.get(wait.token)
 
-    def _heard(self, news: Entry | Failure | News) -> Entry | Failure | News:
+    def _news(self, wait: Wait) -> Future[Entry | Failure | News] | None:
+        return None if (flight := self._flight(wait)) is None else flight.news
+
+    def _heard(self, wait: Wait) -> Entry | Failure | News | Live:
+        flight = self._flight(wait)
         if self._down:
             raise Unavailable("unreachable")
-        if self._closed and news is News.LOOK_AGAIN:
+        if flight is not None and flight.news.done():
+            return flight.news.result()
+        if flight is not None and wait.ask.live and flight.live.begun.done():
+            flight.live.join()
+            return flight.live
+        if self._closed:
             raise Unavailable("closed")
-        return news
+        return News.LOOK_AGAIN
+
+
+def _tell(flight: _Flight, news: Entry | Failure | News) -> None:
+    if not flight.news.done():
+        flight.news.set_result(news)
 
 
 def _place(ask: Ask) -> tuple[str, str]:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from aicache.core.operations import Finish
 from aicache.core.policy import Policy
-from aicache.core.records import NO_STAMPS, Answer, Ask, Entry, Failure, Lineage
+from aicache.core.lineage import Lineage
+from aicache.core.records import NO_STAMPS, Answer, Ask, Entry, Failure
 from aicache.store import news
 from aicache.store.payload import (
     Unreadable,

@@ -1,7 +1,7 @@
 -- End a leader's flight: tell the waiters, free the lease, keep the answer or remember the failure for a moment.
 -- A leader that is not the leader any more changes nothing.
 -- An answer that was purged meanwhile is told, as those who wait began before, and not kept.
--- KEYS: lease, entry, lineage, failed, the answer's own mark
+-- KEYS: lease, entry, lineage, failed, the answer's own mark, what is there of a stream
 -- ARGV: token, head of the message, payload follows (1/0), payload, entry's life in ms (0 = not kept), lineage, its life in ms,
 --       failure's life in ms (0 = none), attempt, credential
 local token, under = unpack(redis.call('HMGET', KEYS[1], 'token', 'mark'))
@@ -14,9 +14,9 @@ if ARGV[3] == '1' then
   message = message .. ARGV[4]
 end
 local ears = redis.call('HKEYS', KEYS[1])
-redis.call('DEL', KEYS[1])
+redis.call('DEL', KEYS[1], KEYS[6])
 for _, ear in ipairs(ears) do
-  if ear ~= 'token' and ear ~= 'mark' then
+  if string.find(ear, ':', 1, true) then
     redis.pcall('PUBLISH', ear, message) -- a user without the right to it keeps the answer all the same
   end
 end

@@ -1,7 +1,8 @@
 -- Become the leader, unless an answer has come, somebody leads, or the call has just failed.
--- KEYS: lease, entry, failed, the answer's own mark, which a purge takes away
+-- KEYS: lease, entry, failed, the answer's own mark, which a purge takes away, what is there of a stream
 -- ARGV: token, lease in ms, ear of the caller's process ('' = none), take an entry with this mark ('' = none),
---       attempt, microseconds since the caller began (-1 = for ever), credential, the word for "look again"
+--       attempt, microseconds since the caller began (-1 = for ever), credential, the word for "look again",
+--       wants what is there of a stream (1/0)
 if ARGV[4] ~= '' then
   local entry = redis.call('GET', KEYS[2])
   -- An entry made under other stamps is dead: payload.py writes the mark at the seventh byte.
@@ -28,17 +29,20 @@ if failed[1] and (failed[3] == '' or failed[3] == ARGV[7]) then
 end
 
 local mark = redis.call('GET', KEYS[4])
-local token, under = unpack(redis.call('HMGET', KEYS[1], 'token', 'mark'))
+local token, under, outgrown = unpack(redis.call('HMGET', KEYS[1], 'token', 'mark', 'outgrown'))
 if token and mark and under == mark then
-  if ARGV[3] ~= '' then
-    redis.call('HSET', KEYS[1], ARGV[3], '')
+  if outgrown then
+    return {'outgrown'}
   end
-  return {'held', token, redis.call('PTTL', KEYS[1])}
+  if ARGV[3] ~= '' then
+    redis.call('HINCRBY', KEYS[1], ARGV[3], 1)
+  end
+  return {'held', token, redis.call('PTTL', KEYS[1]), ARGV[9] == '1' and redis.call('GET', KEYS[5]) or ''}
 end
 if token then
   -- The answer has been purged since: who begins now does not wait for a call from before, and who waits waits in vain.
   for _, ear in ipairs(redis.call('HKEYS', KEYS[1])) do
-    if ear ~= 'token' and ear ~= 'mark' then
+    if string.find(ear, ':', 1, true) then
       redis.pcall('PUBLISH', ear, token .. ARGV[8])
     end
   end
@@ -52,4 +56,5 @@ else
 end
 redis.call('HSET', KEYS[1], 'token', ARGV[1], 'mark', mark)
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
+redis.call('DEL', KEYS[5]) -- of a leader that died
 return {'led'}

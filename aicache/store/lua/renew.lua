@@ -1,8 +1,17 @@
 -- Lengthen a lease that is still one's own. A lease that is gone is not taken again: somebody may have led since.
--- KEYS: lease, the mark of its answer
--- ARGV: token, lease in ms
-if redis.call('HGET', KEYS[1], 'token') == ARGV[1] then
-  redis.call('PEXPIRE', KEYS[2], ARGV[2])
-  return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+-- KEYS: lease, the mark of its answer, what is there of a stream
+-- ARGV: token, lease in ms, ear of one's own process
+-- → 0 where it is gone, else how many other processes wait for it, and 1
+if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then
+  return 0
 end
-return 0
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+redis.call('PEXPIRE', KEYS[3], ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+local others = 1
+for _, ear in ipairs(redis.call('HKEYS', KEYS[1])) do
+  if ear ~= ARGV[3] and string.find(ear, ':', 1, true) then
+    others = others + 1
+  end
+end
+return others

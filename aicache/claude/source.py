@@ -1,0 +1,78 @@
+"""The body of upstream's own stream, decoded, as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx2
+
+from aicache.core.records import Answer, Headers
+from aicache.ledger.prices import price
+
+
+class _Source:
+    """``headers``: those worth repeating. ``response``: the SDK's, until somebody takes it: who drops it unread must
+    find nothing in here that holds it.
+    """
+
+    def __init__(self, response: Any, headers: Headers) -> None:
+        self.headers = headers
+        self.response = response
+        raw: httpx2.Response = response.http_response
+        self.inner: Any = raw.stream
+        # A response of our own decodes it, once: the caller's is given what comes out, and says so.
+        encoding = [(name, value) for name, value in raw.headers.items() if name == "content-encoding"]
+        self._shadow = httpx2.Response(raw.status_code, headers=encoding, stream=raw.stream, request=raw.request)
+
+    def taken(self) -> Any:
+        response, self.response = self.response, None
+        return response
+
+    def is_timeout(self, error: Exception) -> bool:
+        return isinstance(error, httpx2.TimeoutException)
+
+    def answer(self, body: bytes, events: bytes, message: Any) -> Answer:
+        priced = price(message)
+        return Answer(body, self.headers, priced.usd, priced.premium, priced.tokens, events=events)
+
+
+class Source(_Source):
+    """For the sync client."""
+
+    def __init__(self, response: Any, headers: Headers) -> None:
+        super().__init__(response, headers)
+        self._chunks = self._shadow.iter_bytes()
+
+    def pull(self) -> bytes | None:
+        return next(self._chunks, None)
+
+    def close(self) -> None:
+        self._shadow.close()
+
+
+class AsyncSource(_Source):
+    """Who waits for a piece may be cancelled: it is there for who asks next."""
+
+    def __init__(self, response: Any, headers: Headers) -> None:
+        super().__init__(response, headers)
+        self._chunks = self._shadow.aiter_bytes()
+        self._reading: asyncio.Task[bytes | None] | None = None
+
+    async def pull(self) -> bytes | None:
+        if self._reading is None:
+            self._reading = asyncio.get_running_loop().create_task(self._next())
+        await asyncio.wait({self._reading})
+        read, self._reading = self._reading, None
+        return read.result()
+
+    async def close(self) -> None:
+        reading, self._reading = self._reading, None
+        if reading is not None and not reading.done():
+            reading.cancel()
+            await asyncio.wait({reading})
+        await self._chunks.aclose()
+        await self._shadow.aclose()
+
+    async def _next(self) -> bytes | None:
+        return await anext(self._chunks, None)

@@ -1,0 +1,159 @@
+"""A stream on its way to its caller, its own or one that another leads; as ``flow``, written once."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from aicache.core.live import BROKEN, Ended, How, Last, Live
+from aicache.core.operations import Elapsed, Now, Operation, Unavailable
+from aicache.core.recording import Recording
+from aicache.core.records import Ask, Broken, Called, Failure, Opened, Served, Stamps
+from aicache.core.streaming import (
+    Begin,
+    Check,
+    Ending,
+    Give,
+    Leave,
+    Left,
+    Outgrow,
+    Pull,
+    Share,
+    Tail,
+    Unfollow,
+    Withhold,
+)
+
+# A leader after whom nobody can ask for so long counts as dead: its lease would have ended.
+LOST: Final = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class Leading:
+    """By what right a caller's stream is the one that others wait for."""
+
+    stamps: Stamps
+    token: str
+
+
+def passing(
+    called: Called, opened: Opened, served: Served, leading: Leading | None = None
+) -> Generator[Operation, Any, tuple[Called, Ending]]:
+    """Passes one's own stream on as it comes. → what it came to, and how that ended for those who follow it.
+
+    Whatever becomes of its recording makes no difference to what its caller gets. The end of a message is withheld
+    until the flow has ended: who has it finds the answer stored.
+    """
+    ask, recording, live = opened.ask, Recording(), Live()
+    if leading is not None:
+        live = yield Share(ask, leading.stamps, leading.token, aloud=ask.live)
+    live.open(opened.headers, ask.policy.max_bytes, aloud=ask.live)
+    begun, last = False, b""
+    while not recording.is_over():
+        try:
+            if not begun:
+                begun = True
+                yield Begin(served, live)
+            try:
+                chunk: bytes | None = yield Pull(opened.upstream)
+            except Left:
+                raise
+            except Exception as error:  # noqa: BLE001 - upstream's own, and its caller's
+                how: How = "timeout" if opened.upstream.is_timeout(error) else "broken"
+                return Called(error, Broken(True)), Ending(how, live)
+            if chunk is None:
+                return Called(called.raw, Broken(False, "incomplete")), Ending("cut", live)
+            fresh = recording.feed(chunk)
+            if not recording.is_over():
+                yield from _grown(ask, leading, recording, live, fresh)
+                yield Give(chunk)
+                continue
+            last, at = fresh, recording.before_last(chunk)
+            yield Withhold(chunk[at:])
+            yield Give(chunk[:at])
+        except Left:
+            if not recording.is_over() and not (yield from _is_needed(ask, leading)):
+                return Called(called.raw, Broken(False, "left")), Ending("broken", live)
+    if recording.has_failed:  # in band: who reads it meets it there
+        return Called(called.raw, Broken(True)), Ending("cut", live, last)
+    if recording.is_spoiled:
+        return Called(called.raw, Broken(False, "not_a_message")), Ending("broken", live)
+    kept = None if live.outgrown else live.since(live.start)
+    body, events = (b"", b"") if kept is None else (recording.body, kept + last)
+    answer = opened.upstream.answer(body, events, recording.message)
+    return Called(called.raw, answer, recording.message, recording.size), Ending("whole", live, last)
+
+
+def _grown(
+    ask: Ask, leading: Leading | None, recording: Recording, live: Live, fresh: bytes
+) -> Generator[Operation, Any, None]:
+    before = live.outgrown
+    live.feed(fresh)
+    if live.outgrown and not before:
+        recording.forget()
+        if leading is not None:
+            with suppress(Unavailable):
+                yield Outgrow(ask, leading.stamps, leading.token)
+
+
+def _is_needed(ask: Ask, leading: Leading | None) -> Generator[Operation, Any, bool]:
+    """Whether the rest of a stream is, whose caller has left. Its tokens are money."""
+    if leading is None:
+        return False
+    if ask.policy.drain:
+        return True
+    try:
+        return bool((yield Leave(ask, leading.stamps, leading.token)))
+    except Unavailable:
+        return False
+
+
+def following(ask: Ask, stamps: Stamps, token: str, live: Live, waited: float) -> Generator[Operation, Any, Served]:
+    """Passes somebody else's stream on, from its first event to its end."""
+    begun = Served("coalesced", waited=waited, headers=live.headers)
+    over = Unfollow(ask, stamps, token, live)
+    try:
+        ended = yield from _followed(ask, stamps, token, live, begun)
+    except Left:
+        yield over
+        return replace(begun, reason="left")
+    except GeneratorExit:  # nobody drives this flow any more
+        raise
+    except BaseException:
+        yield over
+        raise
+    yield over
+    if ended.how in ("broken", "timeout"):
+        failure = Failure("timeout" if ended.how == "timeout" else "connection")
+        return replace(begun, status="error", failure=failure)
+    if ended.entry is None:
+        return begun
+    now = (yield Now(ask.policy)).now
+    return replace(begun, entry=ended.entry, now=now, stored=ended.entry.dies_at > now)
+
+
+def _followed(ask: Ask, stamps: Stamps, token: str, live: Live, begun: Served) -> Generator[Operation, Any, Ended]:
+    yield Begin(begun, live)
+    at = live.start
+    heard: float = yield Elapsed()
+    reached = heard
+    while True:
+        got: bytes | Last | None = yield Tail(live, at)
+        now: float = yield Elapsed()
+        if isinstance(got, Last):
+            yield Withhold(got.piece)
+            return got.ended
+        if got is not None:
+            at, heard, reached = at + len(got), now, now
+            yield Give(got)
+            continue
+        if ask.timeout is not None and now - heard > ask.timeout:
+            return Ended("timeout")
+        try:
+            yield Check(ask, stamps, token, live)
+            reached = now
+        except Unavailable:
+            if now - reached > LOST:
+                return BROKEN

@@ -1,0 +1,116 @@
+"""What has been read of a stream and not taken yet, and how it ended."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from aicache.core.driver import HANDED, SLOW
+from aicache.core.live import LEAST_WINDOW
+from aicache.core.operations import Flow, Operation
+from aicache.core.records import Opened, Served, Upstream
+from aicache.core.streaming import Begin, Give, Left
+
+# A caller who does not read is not read ahead of by more, whoever else would like to go on.
+AHEAD: Final = 16 * LEAST_WINDOW
+# Where a caller has left, and others seemed to need the rest, it is asked again this often whether they still do.
+ASK_AGAIN: Final = 1.0
+
+Conclude = Callable[[Served], BaseException | None]
+"""Told how the call ended, once; what it returns is raised to the caller."""
+
+
+class Passage:
+    """What both kinds have. ``served``: what the caller is given to begin with. ``conclude``: set by who asked."""
+
+    def __init__(self, flow: Flow, begin: Begin) -> None:
+        self.served = begin.served
+        self.conclude: Conclude = lambda served: None
+        self._flow = flow
+        self._live = begin.live
+        self._upstream: Upstream | None = None
+        if begin.served.own is not None and isinstance(opened := begin.served.own.outcome, Opened):
+            self._upstream = opened.upstream
+        self._pending: Operation | None = None  # what the flow was left with that had not been done
+        self._pieces: deque[bytes] = deque()
+        self._size = 0
+        self._withheld = b""
+        self._error: BaseException | None = None
+        self._left = self._has_ended = self._is_over = self._has_help = False
+        self._asked = 0.0
+        self._handing = threading.Lock()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the caller's own call, and not somebody else's that it follows."""
+        return self._upstream is not None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to be let go of."""
+        return self._is_over
+
+    def _stops(self, operation: Operation) -> bool:
+        """Nobody who leaves is to wait for upstream."""
+        slow = isinstance(operation, SLOW) and self._left and not self._has_help
+        return slow or isinstance(operation, HANDED)
+
+    def _run(self) -> None:
+        """For nobody: there is no caller who could leave."""
+        self._left = self._has_help = True
+        self._asked = float("inf")
+
+    def _go_on(self) -> Operation:
+        pending, self._pending = self._pending, None
+        return self._flow.send(None) if pending is None else pending
+
+    def _quit(self) -> Operation:
+        self._pending, self._asked = None, time.monotonic()
+        return self._flow.throw(Left())
+
+    def _add(self, piece: bytes) -> None:
+        if piece and not self._left:
+            with self._handing:
+                self._pieces.append(piece)
+                self._size += len(piece)
+
+    def _taken(self) -> bytes:
+        with self._handing:
+            piece = self._pieces.popleft()
+            self._size -= len(piece)
+        return piece
+
+    def _forget(self) -> None:
+        with self._handing:
+            self._pieces.clear()
+            self._size = 0
+
+    def _came_to(self, handed: Any) -> None:
+        """The flow has handed something over, stopped before something slow, or returned."""
+        match handed:
+            case Give():
+                self._add(handed.piece)
+            case Served():
+                self._ended(self.conclude(handed))
+            case _:
+                self._pending = handed
+
+    def _ended(self, error: BaseException | None) -> None:
+        self._has_ended, self._error = True, error
+        self._live.followed = None  # that was a cycle
+        if error is None:
+            self._add(self._withheld)
+        self._is_over = self._is_over or error is not None or self._upstream is None or self._left
+
+    def _must_ask_again(self) -> bool:
+        late = time.monotonic() - self._asked > ASK_AGAIN
+        return self._left and not self._has_ended and late and not self._live.is_followed
+
+    def _outcome(self) -> None:
+        """At the end, and once: raises what went wrong."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error

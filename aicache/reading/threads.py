@@ -1,0 +1,122 @@
+"""A stream that is read in threads: driven by who reads it, or by a thread that helps."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from aicache.core.driver import drive
+from aicache.core.operations import Flow, Operation
+from aicache.core.streaming import Begin, Withhold
+from aicache.reading.passage import AHEAD, Passage
+
+
+class Reading(Passage):
+    """For threads. ``perform`` performs the flow's operations."""
+
+    def __init__(self, flow: Flow, perform: Callable[[Any], Any], begin: Begin) -> None:
+        super().__init__(flow, begin)
+        self._perform = perform
+        self._driving = threading.Lock()
+        self._room = threading.Event()
+        if self.is_own:
+            self._live.followed = self._help
+            if self._live.is_followed:
+                self._help()
+
+    def read(self) -> bytes | None:
+        """The next bytes; None at the end. Raises what upstream raised."""
+        while not self._pieces:
+            with self._driving:
+                if not self._pieces and not self._is_over:
+                    self._advance()
+                    if self._left:
+                        self._let_go()
+            if self._is_over and not self._pieces:
+                self._outcome()
+                return None
+        piece = self._taken()
+        self._room.set()
+        return piece
+
+    def leave(self) -> None:
+        """The caller reads no more. Does not wait for upstream."""
+        self._left = True
+        self._room.set()
+        if self._driving.acquire(blocking=False):  # else whoever drives sees it
+            try:
+                self._let_go()
+            finally:
+                self._driving.release()
+
+    def run(self) -> None:
+        """To the end, for nobody."""
+        self._run()
+        self._work()
+
+    def _let_go(self) -> None:
+        self._forget()
+        if not self._has_ended and not self._has_help:
+            self._advance(self._quit)
+            if not self._has_ended:
+                self._help()
+        if self._has_ended:
+            self._close()
+
+    def _advance(self, resume: Callable[[], Operation] | None = None) -> None:
+        try:
+            if self._has_ended:
+                self._pass_on()
+            else:
+                self._came_to(drive(self._flow, self._performed, resume or self._go_on, stops=self._stops))
+        except BaseException as error:  # noqa: BLE001 - its caller gets it
+            self._ended(error)
+        if self._is_over:
+            self._close()
+
+    def _performed(self, operation: Operation) -> Any:
+        if isinstance(operation, Withhold):
+            self._withheld += operation.piece
+            return None
+        return self._perform(operation)
+
+    def _pass_on(self) -> None:
+        """What comes after the end of the message."""
+        piece = None if self._upstream is None else self._upstream.pull()
+        if piece is None:
+            self._is_over = True
+        else:
+            self._add(piece)
+
+    def _close(self) -> None:
+        self._is_over = True
+        if self._upstream is not None:
+            self._upstream.close()
+
+    def _help(self) -> None:
+        """Drives it from now on, whether the caller does or not."""
+        with self._handing:
+            first, self._has_help = not self._has_help and not self._has_ended, True
+        if first:
+            try:
+                threading.Thread(target=self._work, name="aicache-stream", daemon=True).start()
+            except RuntimeError:  # no thread to be had: the caller drives it
+                self._has_help = False
+
+    def _work(self) -> None:
+        while True:
+            with self._driving:
+                if self._is_over or (self._has_ended and not self._left):  # what is left is the caller's own
+                    return
+                if self._must_ask_again():
+                    self._advance(self._quit)
+                else:
+                    self._advance()
+                if self._left:
+                    self._forget()
+                    if self._has_ended:
+                        self._close()
+                self._room.clear()
+            if self._size > AHEAD and not self._left:
+                self._room.wait()

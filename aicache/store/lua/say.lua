@@ -1,0 +1,23 @@
+-- Add to what is there of a stream, and tell the processes that wait for it.
+-- KEYS: lease, what is there of the stream
+-- ARGV: token, at which place, the bytes, head of the message, lease in ms, ear of one's own process, remember it (1/0)
+-- → {'late'}, {'from', place}: what comes before is not there; or {'said', how many other processes wait}
+if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then
+  return {'late'}
+end
+if ARGV[7] == '1' then
+  local there = redis.call('STRLEN', KEYS[2])
+  if there ~= tonumber(ARGV[2]) then
+    return {'from', there}
+  end
+  redis.call('APPEND', KEYS[2], ARGV[3])
+  redis.call('PEXPIRE', KEYS[2], ARGV[5])
+end
+local others = 0
+for _, ear in ipairs(redis.call('HKEYS', KEYS[1])) do
+  if ear ~= ARGV[6] and string.find(ear, ':', 1, true) then
+    others = others + 1
+    redis.pcall('PUBLISH', ear, ARGV[4] .. ARGV[3])
+  end
+end
+return {'said', others}

@@ -1,0 +1,129 @@
+"""How this process tells others what it reads of streams: one thread for all of them, and no caller waits for it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, Final
+
+from aicache.core.live import Live
+from aicache.core.operations import Unavailable
+from aicache.core.streaming import Share
+
+logger = logging.getLogger("aicache.store")
+
+# While nobody else reads it, a stream is told in steps: it is there for who comes, at a tenth of the round trips.
+STEP: Final = 0.1
+# A Redis that is away is tried again after this.
+AGAIN: Final = 0.5
+# A thread that has had nothing to say for so long ends; the next stream starts another.
+IDLE: Final = 2.0
+# Bytes that are told at once.
+MOST: Final = 256 * 1024
+# Streams that are told of in one round trip.
+BATCH: Final = 64
+
+
+@dataclass(slots=True)
+class Told:
+    """``share``: whose it is. ``at``: up to where it is told. ``due``: when the next may be."""
+
+    share: Share
+    live: Live
+    at: int = 0
+    due: float = 0.0
+
+
+class Voice:
+    """``say``: tells what it is given, (stream, bytes), in one round trip; a reply for each. Raises Unavailable."""
+
+    def __init__(self, say: Callable[[Sequence[tuple[Told, bytes]]], list[Any]]) -> None:
+        self._say = say
+        self._streams: dict[str, Told] = {}
+        self._grown: SimpleQueue[str] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._speaks = False
+
+    def share(self, share: Share, live: Live) -> None:
+        """Tells of a stream as it grows, until it is dropped."""
+        self._streams[share.token] = Told(share, live)
+        live.grown = lambda: self._notice(share.token)
+
+    def drop(self, token: str) -> None:
+        """Harmless where it is not known."""
+        if (told := self._streams.pop(token, None)) is not None:
+            told.live.grown = None
+
+    def _notice(self, token: str) -> None:
+        self._grown.put(token)
+        if not self._speaks:
+            with self._lock:
+                if not self._speaks:
+                    try:
+                        threading.Thread(target=self._speak, name="aicache-voice", daemon=True).start()
+                        self._speaks = True
+                    except RuntimeError as error:  # no thread to be had; others wait for the whole
+                        logger.debug("no voice: %s", error)
+
+    def _speak(self) -> None:
+        noticed: set[str] = set()
+        quiet_since = time.monotonic()
+        while True:
+            now = time.monotonic()
+            waiting = [told for token in noticed if (told := self._streams.get(token)) is not None]
+            soonest = min((told.due for told in waiting), default=now + IDLE)
+            try:
+                noticed.add(self._grown.get(timeout=max(soonest - now, 0.0)))
+                while True:
+                    noticed.add(self._grown.get_nowait())
+            except Empty:
+                pass
+            now = time.monotonic()
+            noticed &= self._streams.keys()
+            due = [told for token in noticed if (told := self._streams.get(token)) is not None and told.due <= now]
+            if due:
+                quiet_since = now
+                self._tell(due[:BATCH], noticed)
+            elif not noticed and now - quiet_since > IDLE:
+                with self._lock:
+                    if self._grown.empty():
+                        self._speaks = False
+                        return
+
+    def _tell(self, due: list[Told], noticed: set[str]) -> None:
+        wanted = []
+        for told in due:
+            more = told.live.since(told.at)
+            if more is None:  # it grew faster than it could be told
+                self.drop(told.share.token)
+            elif more:
+                wanted.append((told, more[:MOST]))
+            if not more or len(more) <= MOST:
+                noticed.discard(told.share.token)
+        if not wanted:
+            return
+        try:
+            replies = self._say(wanted)
+        except Unavailable:
+            replies = [None] * len(wanted)
+        for (told, more), reply in zip(wanted, replies, strict=True):
+            self._heard(told, len(more), reply, noticed)
+
+    def _heard(self, told: Told, length: int, reply: Any, noticed: set[str]) -> None:
+        match reply:
+            case [b"said", others]:
+                told.at += length
+                told.due = time.monotonic() + (0.0 if others else STEP)
+                told.live.followed_elsewhere(others)
+            case [b"from", at]:  # it was evicted, or a reply was lost
+                told.at = at
+                noticed.add(told.share.token)
+            case [b"late"]:
+                self.drop(told.share.token)
+            case _:
+                told.due = time.monotonic() + AGAIN
+                noticed.add(told.share.token)

@@ -87,9 +87,13 @@ class Attempt:
         try:
             yield
         except BaseException as error:
-            key = self.ask.key if self.ask else ""
-            self.record(CallInfo("error", reason_of(error), key, tags=self.names))
+            self.record_error(error)
             raise
+
+    def record_error(self, error: BaseException) -> CallInfo:
+        info = CallInfo("error", reason_of(error), self.ask.key if self.ask else "", tags=self.names)
+        self.record(info)
+        return info
 
     def record(self, info: CallInfo, served: Served | None = None) -> None:
         self.frame.record(self.call, info)

@@ -201,10 +201,13 @@ def passed_on(reading: Reading | AsyncReading, made: Attempt, info: CallInfo, ki
             raw.headers.pop(name, None)
     extensions = _http(response).extensions
 
-    def conclude(served: Served) -> BaseException | None:
-        told = extensions[EXTENSION] = made.info(served)
-        made.record(told, served)
-        return _broken(served, made)
+    def conclude(end: Served | BaseException) -> BaseException | None:
+        if isinstance(end, BaseException):
+            extensions[EXTENSION] = made.record_error(end)
+            return end
+        told = extensions[EXTENSION] = made.info(end)
+        made.record(told, end)
+        return _broken(end, made)
 
     reading.conclude = conclude
     return marked(response, info)

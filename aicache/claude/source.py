@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from contextlib import suppress
 from typing import Any
 
 import httpx2
@@ -21,6 +23,8 @@ class _Source:
         self.response = response
         raw: httpx2.Response = response.http_response
         self.inner: Any = raw.stream
+        self._is_alone = raw.http_version.startswith("HTTP/1")  # on its connection
+        self._connection: Any = raw.extensions.get("network_stream")
         # A response of our own decodes it, once: the caller's is given what comes out, and says so.
         encoding = [(name, value) for name, value in raw.headers.items() if name == "content-encoding"]
         self._shadow = httpx2.Response(raw.status_code, headers=encoding, stream=raw.stream, request=raw.request)
@@ -50,6 +54,12 @@ class Source(_Source):
     def close(self) -> None:
         self._shadow.close()
 
+    def interrupt(self) -> None:
+        held = None if self._connection is None else self._connection.get_extra_info("socket")
+        if self._is_alone and held is not None:
+            with suppress(OSError):
+                held.shutdown(socket.SHUT_RDWR)
+
 
 class AsyncSource(_Source):
     """Who waits for a piece may be cancelled: it is there for who asks next."""
@@ -73,6 +83,9 @@ class AsyncSource(_Source):
             await asyncio.wait({reading})
         await self._chunks.aclose()
         await self._shadow.aclose()
+
+    def interrupt(self) -> None:
+        """There is no other thread."""
 
     async def _next(self) -> bytes | None:
         return await anext(self._chunks, None)

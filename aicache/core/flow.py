@@ -124,7 +124,7 @@ def fly(ask: Ask, stamps: Stamps, reason: str, standing: Entry | None = None) ->
                 if (patience := ask.patience - waited) <= 0:
                     return (yield from alone("miss", "waited_out", waited))
                 token = turn.token
-                turn = heard = yield Wait(ask, token, min(turn.seconds, patience), stamps, turn.so_far)
+                turn = heard = yield Wait(ask, token, min(turn.seconds, patience), stamps)
                 waited += (yield Elapsed()) - elapsed
                 refresh = False
         except Unavailable as trouble:

@@ -137,7 +137,7 @@ class Folding:
         _nothing_beside(delta, ("type", *known))
 
     def _part(self, field: str, part: Any, before: Any) -> None:
-        _only(isinstance(part, str) and isinstance(before, str) and self._field in ("", field))
+        _only(isinstance(part, str) and self._field in ("", field))
         if self._parts is None:
             self._field, self._parts = field, [before]
         self._parts.append(part)

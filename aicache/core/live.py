@@ -12,8 +12,8 @@ from typing import Final, Literal
 
 from aicache.core.records import Entry, Headers
 
-How = Literal["whole", "cut", "broken", "timeout"]
-"""``cut``: a clean end that is none of a message's, or an error that was the last event."""
+How = Literal["whole", "cut", "failed", "broken", "timeout"]
+"""``cut``: a clean end before a message's own. ``failed``: with an error as its last event."""
 
 # A reader may be so far behind, whatever may be kept.
 LEAST_WINDOW: Final = 64 * 1024

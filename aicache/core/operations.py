@@ -163,12 +163,10 @@ class Led:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The leader with ``token`` is at it; unless it renews, its lease is over in ``seconds``. ``so_far``: what others
-    may read of its stream already."""
+    """The leader with ``token`` is at it; unless it renews, its lease is over in ``seconds``."""
 
     token: str
     seconds: float
-    so_far: bytes = b""
 
 
 class News(Enum):
@@ -183,14 +181,13 @@ class Wait:
     """Waits for the leader with ``token``, at most ``seconds``. → Entry | Failure | News, or Unavailable; where the ask
     is live, Live as soon as there is something to read.
 
-    NOT_SHARED too where the wait itself would keep the leader from its end. ``so_far``: as Held has it.
+    NOT_SHARED too where the wait itself would keep the leader from its end. ``stamps``: those of the Lead.
     """
 
     ask: Ask
     token: str
     seconds: float
     stamps: Stamps = NO_STAMPS
-    so_far: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

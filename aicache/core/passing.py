@@ -50,12 +50,13 @@ def passing(
     if leading is not None:
         live = yield Share(ask, leading.stamps, leading.token, aloud=ask.live)
     live.open(opened.headers, ask.policy.max_bytes, aloud=ask.live)
+    leave = None if leading is None else Leave(ask, leading.stamps, leading.token)
     begun, last = False, b""
     while not recording.is_over():
         try:
             if not begun:
                 begun = True
-                yield Begin(served, live)
+                yield Begin(served, live, leave, drains=leading is not None and ask.policy.drain)
             try:
                 chunk: bytes | None = yield Pull(opened.upstream)
             except Left:
@@ -74,10 +75,10 @@ def passing(
             yield Withhold(chunk[at:])
             yield Give(chunk[:at])
         except Left:
-            if not recording.is_over() and not (yield from _is_needed(ask, leading)):
+            if not recording.is_over() and not (yield from _is_needed(ask, leave)):
                 return Called(called.raw, Broken(False, "left")), Ending("broken", live)
     if recording.has_failed:  # in band: who reads it meets it there
-        return Called(called.raw, Broken(True)), Ending("cut", live, last)
+        return Called(called.raw, Broken(True)), Ending("failed", live, last)
     if recording.is_spoiled:
         return Called(called.raw, Broken(False, "not_a_message")), Ending("broken", live)
     kept = None if live.outgrown else live.since(live.start)
@@ -98,14 +99,14 @@ def _grown(
                 yield Outgrow(ask, leading.stamps, leading.token)
 
 
-def _is_needed(ask: Ask, leading: Leading | None) -> Generator[Operation, Any, bool]:
+def _is_needed(ask: Ask, leave: Leave | None) -> Generator[Operation, Any, bool]:
     """Whether the rest of a stream is, whose caller has left. Its tokens are money."""
-    if leading is None:
+    if leave is None:
         return False
     if ask.policy.drain:
         return True
     try:
-        return bool((yield Leave(ask, leading.stamps, leading.token)))
+        return bool((yield leave))
     except Unavailable:
         return False
 
@@ -128,8 +129,10 @@ def following(ask: Ask, stamps: Stamps, token: str, live: Live, waited: float) -
     if ended.how in ("broken", "timeout"):
         failure = Failure("timeout" if ended.how == "timeout" else "connection")
         return replace(begun, status="error", failure=failure)
+    if ended.how == "failed":  # who reads it meets it there
+        return replace(begun, status="error")
     if ended.entry is None:
-        return begun
+        return replace(begun, reason="" if ended.how == "whole" else "incomplete")
     now = (yield Now(ask.policy)).now
     return replace(begun, entry=ended.entry, now=now, stored=ended.entry.dies_at > now)
 

@@ -165,6 +165,9 @@ class Upstream(Protocol):
     def close(self) -> Any:
         """Lets go of the connection, read to the end or not. Likewise."""
 
+    def interrupt(self) -> None:
+        """Ends a ``pull`` that is under way in another thread, with an error, where that can be."""
+
     def is_timeout(self, error: Exception) -> bool:
         """Whether that is what an error of ``pull`` means."""
 

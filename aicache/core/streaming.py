@@ -45,10 +45,16 @@ class Unfollow:
 @dataclass(frozen=True, slots=True)
 class Begin:
     """Hands to the caller what there is so far; the flow then goes on as the caller reads, or others who depend on
-    ``live`` need it. → None."""
+    ``live`` need it. → None.
+
+    ``leave``: says whether they do, where the flow cannot be asked as it waits for upstream; None: nobody does.
+    ``drains``: it goes on in any case.
+    """
 
     served: Served
     live: Live
+    leave: Leave | None = None
+    drains: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ AHEAD: Final = 16 * LEAST_WINDOW
 # Where a caller has left, and others seemed to need the rest, it is asked again this often whether they still do.
 ASK_AGAIN: Final = 1.0
 
-Conclude = Callable[[Served], BaseException | None]
-"""Told how the call ended, once; what it returns is raised to the caller."""
+Conclude = Callable[[Served | BaseException], BaseException | None]
+"""Told how the call ended, once: with what was served, or what was raised. What it returns is raised to the caller."""
 
 
 class Passage:
@@ -28,8 +28,9 @@ class Passage:
 
     def __init__(self, flow: Flow, begin: Begin) -> None:
         self.served = begin.served
-        self.conclude: Conclude = lambda served: None
+        self.conclude: Conclude = lambda end: None
         self._flow = flow
+        self._begin = begin
         self._live = begin.live
         self._upstream: Upstream | None = None
         if begin.served.own is not None and isinstance(opened := begin.served.own.outcome, Opened):
@@ -94,11 +95,14 @@ class Passage:
             case Give():
                 self._add(handed.piece)
             case Served():
-                self._ended(self.conclude(handed))
+                self._ended(handed)
             case _:
                 self._pending = handed
 
-    def _ended(self, error: BaseException | None) -> None:
+    def _ended(self, end: Served | BaseException) -> None:
+        error = end if isinstance(end, BaseException) else None
+        if not self._has_ended:
+            error = self.conclude(end) or error
         self._has_ended, self._error = True, error
         self._live.followed = None  # that was a cycle
         if error is None:

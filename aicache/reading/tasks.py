@@ -26,6 +26,8 @@ class AsyncReading(Passage):
         self._tasks: set[asyncio.Task[None]] = set()
         self._slow: asyncio.Task[Any] | None = None  # that waits for upstream now
         self._interrupts = False
+        self._answered = asyncio.Event()  # clear while nobody knows whether others need what the caller has left
+        self._answered.set()
         if self.is_own:
             self._live.followed = self._help_soon
             if self._live.is_followed:
@@ -75,6 +77,10 @@ class AsyncReading(Passage):
         if self._slow is not None and not self._live.is_followed:
             self._interrupts = True
             self._slow.cancel()
+            self._answered.clear()
+        if self._has_help and not self._has_ended:  # it goes on for as long as others need it
+            await self._answered.wait()
+            return
         async with self._driving:
             await self._let_go()
 
@@ -105,6 +111,7 @@ class AsyncReading(Passage):
             return None
         if not isinstance(operation, SLOW):
             return await self._perform(operation)
+        self._answered.set()
         self._slow = asyncio.current_task()
         try:
             return await self._perform(operation)
@@ -129,6 +136,7 @@ class AsyncReading(Passage):
         self._is_over = True
         if self._upstream is not None:
             await self._upstream.close()
+        self._answered.set()
 
     def _help_soon(self) -> None:
         with suppress(RuntimeError):

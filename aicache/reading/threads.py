@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from aicache.core.driver import drive
-from aicache.core.operations import Flow, Operation
-from aicache.core.streaming import Begin, Withhold
+from aicache.core.operations import Flow, Operation, Unavailable
+from aicache.core.streaming import Begin, Left, Pull, Withhold
 from aicache.reading.passage import AHEAD, Passage
 
 
@@ -20,6 +20,7 @@ class Reading(Passage):
         self._perform = perform
         self._driving = threading.Lock()
         self._room = threading.Event()
+        self._interrupted = False
         if self.is_own:
             self._live.followed = self._help
             if self._live.is_followed:
@@ -44,11 +45,24 @@ class Reading(Passage):
         """The caller reads no more. Does not wait for upstream."""
         self._left = True
         self._room.set()
-        if self._driving.acquire(blocking=False):  # else whoever drives sees it
+        if self._driving.acquire(blocking=False):
             try:
                 self._let_go()
             finally:
                 self._driving.release()
+        elif self._upstream is not None and not self._is_needed():  # whoever waits for upstream sees it, too late
+            self._interrupted = True
+            self._upstream.interrupt()
+
+    def _is_needed(self) -> bool:
+        """While another thread drives the flow."""
+        begin = self._begin
+        if begin.drains or self._live.is_followed:
+            return True
+        try:
+            return begin.leave is not None and bool(self._perform(begin.leave))
+        except Unavailable:
+            return False
 
     def run(self) -> None:
         """To the end, for nobody."""
@@ -79,7 +93,12 @@ class Reading(Passage):
         if isinstance(operation, Withhold):
             self._withheld += operation.piece
             return None
-        return self._perform(operation)
+        try:
+            return self._perform(operation)
+        except Exception as error:
+            if self._interrupted and isinstance(operation, Pull):
+                raise Left from error
+            raise
 
     def _pass_on(self) -> None:
         """What comes after the end of the message."""

@@ -55,8 +55,10 @@ class Store(Tags):
                     turn = self._perform_lead(operation)
                 return turn
             case Wait():
-                live = self._awaited(operation)
-                told = self.ear.wait(operation.token, live, operation.seconds, reads=operation.ask.live)
+                live = self.ear.live(operation.token)  # first: from now on no piece of it is missed
+                if (make := self.streams.so_far(operation, live)) is not None:
+                    self.streams.joined(live, self.connections.run(make))
+                told = self.ear.wait(operation.token, operation.seconds, live, reads=operation.ask.live)
                 if told is None and self.ear.listening:
                     with contextlib.suppress(Unavailable):
                         self.connections.run(self.streams.unfollowing(operation))
@@ -85,9 +87,11 @@ class Store(Tags):
                     turn = await self._aperform_lead(operation)
                 return turn
             case Wait():
-                live = self._awaited(operation)
+                live = self.ear.live(operation.token)
                 try:
-                    told = await self.ear.await_(operation.token, live, operation.seconds, reads=operation.ask.live)
+                    if (make := self.streams.so_far(operation, live)) is not None:
+                        self.streams.joined(live, await self.connections.arun(make))
+                    told = await self.ear.await_(operation.token, operation.seconds, live, reads=operation.ask.live)
                 except asyncio.CancelledError:
                     self._later(self.streams.unfollowing(operation))
                     raise
@@ -186,7 +190,7 @@ class Store(Tags):
         take = b"" if lead.refresh else lead.stamps.mark
         verb, *rest = yield from LEAD(
             *(wanted, token, plans.milliseconds(LEASE), channel, take, ask.attempt, since, ask.credential),
-            *(news.LOOK_AGAIN, int(ask.live)),
+            news.LOOK_AGAIN,
         )
         match verb:
             case b"entry":
@@ -201,7 +205,7 @@ class Store(Tags):
                     yield ("DEL", wanted[2])
                     return (yield from self._lead(keys, lead, token))
             case b"held":
-                return Held(rest[0].decode(), max(rest[1], 0) / 1000 + 0.05, rest[2] or b"")
+                return Held(rest[0].decode(), max(rest[1], 0) / 1000 + 0.05)
             case b"outgrown":
                 return News.NOT_SHARED
         led = Led(token)
@@ -214,12 +218,6 @@ class Store(Tags):
         self.ear.tell_waiting(finish.token, news.said(finish))
         self.leases.drop(finish.token)
         self.streams.over(finish.token)
-
-    def _awaited(self, wait: Wait) -> Live:
-        live = self.ear.live(wait.token)
-        if wait.so_far:
-            live.receive(0, wait.so_far)
-        return live
 
     def _heard(self, wait: Wait, told: news.Told | Live | None) -> news.Told | Live:
         if told is None:

@@ -108,16 +108,20 @@ class Ear:
                 live = self._lives[token] = Live()
             return live
 
-    def wait(self, token: str, live: Live, seconds: float, *, reads: bool) -> Told | Live | None:
+    def wait(self, token: str, seconds: float, live: Live | None = None, *, reads: bool = False) -> Told | Live | None:
         """The news of that leader, or where the caller ``reads``, its stream as soon as there is something to read;
         None where nothing is heard in time."""
+        live = live or self.live(token)
         with self._waiting(token, live) as news:
             awaited: set[Future[Any]] = {news, live.begun} if reads else {news}
             wait_for(awaited, self._patience(token, seconds), FIRST_COMPLETED)
             return _outcome(news, live, reads)
 
-    async def await_(self, token: str, live: Live, seconds: float, *, reads: bool) -> Told | Live | None:
+    async def await_(
+        self, token: str, seconds: float, live: Live | None = None, *, reads: bool = False
+    ) -> Told | Live | None:
         """As ``wait``, for a task."""
+        live = live or self.live(token)
         with self._waiting(token, live) as news:
             # asyncio.wait cancels the futures neither in time nor with this task: others wait on them.
             awaited = {asyncio.wrap_future(future) for future in ((news, live.begun) if reads else (news,))}

@@ -2,7 +2,7 @@
 
     aicache:<site>:<tenant digest>:{<lineage>}:e:<key>             an entry
                                                       :w:<key>:<flight>    the lease of who works on it, and who waits
-                                                      :v:<key>:<flight>    what is there of its stream
+                                                      :v:<key>:<flight>    what there is of its stream
                                                       :f:<key>             how the last call failed, for a moment
                                                       :m:<key>             the mark under which it is worked on
                                                       :l                   the lineage: what was last stored

@@ -20,7 +20,7 @@ BIG: Final = 256 * 1024
 
 ANSWER, FAILED, NOT_SHARED, LOOK_AGAIN, PIECE, ENDING = b"a", b"f", b"n", b"l", b"p", b"e"
 
-HOWS: Final[dict[bytes, How]] = {b"w": "whole", b"c": "cut", b"b": "broken", b"t": "timeout"}
+HOWS: Final[dict[bytes, How]] = {b"w": "whole", b"c": "cut", b"f": "failed", b"b": "broken", b"t": "timeout"}
 WORDS: Final = {how: word for word, how in HOWS.items()}
 PLACE: Final = struct.Struct(">Q")
 

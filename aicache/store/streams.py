@@ -62,6 +62,16 @@ class Streams:
                 reply = await self._connections.arun(make)
         return self._came_to(operation, reply)
 
+    def so_far(self, wait: Wait, live: Live) -> Make | None:
+        """Asks for what there is of another process's stream, which who waits may read."""
+        if not wait.ask.live or live.position or self._leases.holds(wait.token):
+            return None
+        return _tailing(wait, 0)
+
+    def joined(self, live: Live, reply: list[Any]) -> None:
+        if reply[0] == b"there" and reply[1]:
+            live.receive(0, reply[1])
+
     def unfollowing(self, operation: Wait | Unfollow) -> Make:
         """One of this process waits no more for the leader that an operation names."""
         channel = self._ear.channel
@@ -104,10 +114,7 @@ class Streams:
                 message = token.encode() + news.NOT_SHARED
                 return lambda keys, _: OUTGROW([keys.lease(ask, stamps), keys.live(ask, stamps)], token, message)
             case Check() if self._must_look(operation):
-                wanted = operation.live.position
-                return lambda keys, _: TAIL(
-                    [keys.lease(ask, stamps), keys.live(ask, stamps), keys.entry(ask)], token, wanted
-                )
+                return _tailing(operation, operation.live.position)
         return None
 
     def _came_to(self, operation: Asked, reply: Any) -> Any:
@@ -157,6 +164,14 @@ class Streams:
     def _say(self, wanted: Sequence[tuple[Told, bytes]]) -> list[Any]:
         replies: list[Any] = self._connections.run(lambda keys, _: _saying(keys, wanted, self._ear.channel))
         return replies
+
+
+def _tailing(of: Wait | Check, at: int) -> Make:
+    def make(keys: Keys, _: bool) -> Plan:
+        wanted = [keys.lease(of.ask, of.stamps), keys.live(of.ask, of.stamps), keys.entry(of.ask)]
+        return TAIL(wanted, of.token, at)
+
+    return make
 
 
 def _saying(keys: Keys, wanted: Sequence[tuple[Told, bytes]], channel: str) -> Plan:

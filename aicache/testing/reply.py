@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
@@ -75,6 +75,9 @@ class Reply:
 
     pace: float = 0.0
     """Seconds between the events of a stream."""
+
+    gate: Callable[[int], bool] | None = None
+    """In a stream: asked for each event, from 0 on, whether it may go out; it waits until that is so."""
 
     gzip: bool = False
     """Compress the body, if the client accepts it."""

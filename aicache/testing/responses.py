@@ -68,6 +68,7 @@ def answered(
         chunked=streams,
         latency=latency,
         pace=reply.pace,
+        gate=reply.gate if streams else None,
         drop_after=reply.drop_after,
         begun=begun,
         finished=finished,

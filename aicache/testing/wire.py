@@ -18,6 +18,8 @@ from typing import Any
 JOIN_SECONDS = 5.0
 """How long `Listener.close` waits for a thread that is busy in somebody else's code."""
 
+GATE_POLL = 0.005
+
 STOP_POLL = 0.02
 """Seconds between two looks of the accepting thread at whether it should end."""
 
@@ -38,6 +40,9 @@ class Response:
     chunked: bool = False
     latency: float = 0.0
     pace: float = 0.0
+    gate: Callable[[int], bool] | None = None
+    """Asked for each piece, from 0 on, whether it may go out, and again every `GATE_POLL` seconds."""
+
     drop_after: int | None = None
     """Close after this many bytes of the body; 0: send nothing at all."""
 
@@ -58,6 +63,8 @@ class Response:
             if self.drop_after is None:
                 pieces = [*pieces[:-1], b"".join(pieces[-1:]) + b"0\r\n\r\n"]
         head = self._head()
+        if self.gate is not None:
+            return [head, *pieces]
         if self.pace == 0:
             return [head + b"".join(pieces)]
         return [head + b"".join(pieces[:1]), *pieces[1:]]
@@ -176,12 +183,18 @@ class Connection(BaseHTTPRequestHandler):
             *packets, last = response.packets() or [b""]
             if last:
                 response.begun()
-            for packet in packets:
+            for number, packet in enumerate(packets):
+                self._held(response.gate, number - 1)
                 self.connection.sendall(packet)
                 self._wait(response.pace)
+            self._held(response.gate, len(packets) - 1)
             under_way.close()
             self.connection.sendall(last)
         self.close_connection |= response.drop_after is not None
+
+    def _held(self, gate: Callable[[int], bool] | None, number: int) -> None:
+        while gate is not None and number >= 0 and not gate(number):
+            self._wait(GATE_POLL)
 
     def _wait(self, seconds: float) -> None:
         """Sleep, but no longer than the client stays (or the server runs): ConnectionAbortedError."""

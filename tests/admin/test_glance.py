@@ -48,7 +48,7 @@ def test_what_is_none_of_ours_is_unreadable(payload: bytes) -> None:
 
 
 def test_where_nobody_counted_nothing_is_known() -> None:
-    assert glance(frame(b'{"generations": null}', b"{}")) == Glance(None, b"{}")
+    assert glance(frame(b'{"generations": null, "size": 2}', b"{}")) == Glance(None, b"{}")
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,8 @@ TEXT_BLOCK: Block = {"type": "text", "text": ""}
 TOOL_BLOCK: Block = {"type": "tool_use", "id": "toolu_1", "name": "t", "input": {}}
 THINKING_BLOCK: Block = {"type": "thinking", "thinking": "", "signature": ""}
 SAID = delta("text_delta", text="x")
+# Has all that a delta may lengthen or replace, and is none of the kinds that have deltas.
+LIKE_ALL: Block = {"type": "sent_in_one_piece", "text": "", "thinking": "", "signature": "", "content": "", "input": {}}
 # Deltas, each after a block that they fit.
 KNOWN: list[tuple[Block, Event]] = [
     (TEXT_BLOCK, SAID),
@@ -197,10 +199,11 @@ KNOWN: list[tuple[Block, Event]] = [
     ({**TOOL_BLOCK, "type": "server_tool_use"}, delta("input_json_delta", partial_json='{"a": 1}')),
     ({**TOOL_BLOCK, "type": "mcp_tool_use"}, delta("input_json_delta", partial_json='{"a": 1}')),
     ({"type": "compaction", "content": None}, delta("compaction_delta", content="x", encrypted_content="y")),
+    ({"type": "compaction", "content": None, "encrypted_content": "y"}, delta("compaction_delta", content="x")),
 ]
 MISFITS = [
     (block, event)
-    for block in [*(block for block, _ in KNOWN), {"type": "web_search_tool_result"}, {"type": "sent_in_one_piece"}]
+    for block in [*(block for block, _ in KNOWN), LIKE_ALL]
     for event in [event for _, event in KNOWN]
     if not any((block["type"], event) == (fitting["type"], known) for fitting, known in KNOWN)
 ]
@@ -221,6 +224,7 @@ UNFOLDABLE: dict[str, list[Event]] = {
     "a block that does not end": [START, begin(TEXT_BLOCK), SAID, *LAST],
     "a block that ends after the next began": [START, begin(TEXT_BLOCK), begin(TEXT_BLOCK, 1), end(1), end(), *LAST],
     "a block that never ends before the next": [START, begin(TEXT_BLOCK), begin(TEXT_BLOCK, 1), end(1), *LAST],
+    "a block that ends under another number": [START, begin(TEXT_BLOCK, 1), end(), *LAST],
     "the end of another block": [START, begin(TEXT_BLOCK), end(1), *LAST],
     "the end of no block": [START, end(), *LAST],
     "two ends of a block": [START, begin(TEXT_BLOCK), end(), end(), *LAST],
@@ -235,6 +239,7 @@ UNFOLDABLE: dict[str, list[Event]] = {
     "a count that is told in the beginning": [START, ended(usage={"output_tokens": 9, "service_tier": "batch"}), STOP],
     "an end that is unsaid again": [START, END, ended(delta={}), STOP],
     "an end that does not count": [START, END, ended(usage={}), STOP],
+    "an end that counts otherwise": [START, END, ended(usage=[]), STOP],
     "two beginnings": [START, START, *LAST],
     "something before the beginning": [end(), START, *LAST],
     **{
@@ -314,12 +319,15 @@ class TestFolding:
 
         assert json.loads(recorded([START, begin(block), end(), *LAST]).body)["content"] == [block]
 
-    def test_of_a_stream_without_a_beginning_nothing_is_known(self) -> None:
-        recording = recorded([begin(TEXT_BLOCK), SAID, end(), *LAST])
+    @pytest.mark.parametrize("content", [None, {}, "", [TEXT_BLOCK]], ids=str)
+    def test_of_a_stream_that_begins_otherwise_nothing_is_known(self, content: Any) -> None:
+        begun = {**START, "message": {**START["message"], "content": content}}
 
-        assert recording.is_whole
-        assert recording.message is None
-        assert recording.body == b""
+        for events in ([*LAST], [begun, *LAST], [begun, begin(TEXT_BLOCK, 1), end(1), *LAST]):
+            recording = recorded(events)
+            assert recording.is_whole
+            assert recording.message is None
+            assert recording.body == b""
 
 
 class TestUnfolding:
@@ -337,6 +345,45 @@ class TestUnfolding:
 
         assert SDK.streamed(body, beta) == plain
         assert SDK.plain(recording.body, beta) == plain
+
+    @pytest.mark.parametrize(
+        ("block", "begun", "deltas"),
+        [
+            ({**TEXT_BLOCK, "text": "x"}, TEXT_BLOCK, [SAID["delta"]]),
+            (TEXT_BLOCK, TEXT_BLOCK, []),
+            (
+                {"type": "text", "text": "x", "citations": [{"a": 1}, {"b": 2}]},
+                {"type": "text", "text": "", "citations": []},
+                [
+                    SAID["delta"],
+                    {"type": "citations_delta", "citation": {"a": 1}},
+                    {"type": "citations_delta", "citation": {"b": 2}},
+                ],
+            ),
+            (
+                {"type": "thinking", "thinking": "x", "signature": "y"},
+                THINKING_BLOCK,
+                [{"type": "thinking_delta", "thinking": "x"}, {"type": "signature_delta", "signature": "y"}],
+            ),
+            (
+                {**TOOL_BLOCK, "input": {"❄": 1}},
+                TOOL_BLOCK,
+                [{"type": "input_json_delta", "partial_json": '{"❄": 1}'}],
+            ),
+            (TOOL_BLOCK, TOOL_BLOCK, []),
+            (
+                {"type": "compaction", "content": "x", "encrypted_content": "y", "signature": "z"},
+                {"type": "compaction", "content": None, "encrypted_content": None, "signature": "z"},
+                [{"type": "compaction_delta", "content": "x", "encrypted_content": "y"}],
+            ),
+            (LIKE_ALL, LIKE_ALL, []),
+        ],
+    )
+    def test_opens_a_block_empty_and_fills_it(self, block: Block, begun: Block, deltas: list[Block]) -> None:
+        _, *events, _, _ = unfolded({"content": [block], "usage": {"output_tokens": 1}})
+
+        filled = [{"type": "content_block_delta", "index": 0, "delta": delta} for delta in deltas]
+        assert events == [begin(begun), *filled, end()]
 
     @pytest.mark.parametrize(("step", "parts"), [(None, ["abcde"]), (1, list("abcde")), (2, ["ab", "cd", "e"])])
     def test_cuts_a_text_into_steps(self, step: int | None, parts: list[str]) -> None:

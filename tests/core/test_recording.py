@@ -83,7 +83,8 @@ def parted(draw: st.DrawFn, block: Block, beta: bool) -> tuple[Block, list[Block
 
 def ends(draw: st.DrawFn, message: dict[str, Any]) -> tuple[Event, Event]:
     """What is told before the content of a message, and what after it."""
-    usage, said_last = message["usage"], ("stop_reason", "stop_sequence", "stop_details", "container")
+    usage, said_last = message["usage"], ["stop_reason", "stop_sequence", "stop_details"]
+    said_last += ["container"] if draw(st.booleans()) else []
     late = {name for name in TOTALS if usage.get(name) is not None and draw(st.booleans())}
     early = {name: count for name, count in usage.items() if name not in late}
     begun = {name: value for name, value in message.items() if name not in said_last}
@@ -93,7 +94,7 @@ def ends(draw: st.DrawFn, message: dict[str, Any]) -> tuple[Event, Event]:
     unsaid: dict[str, Any] = {name: None for name in TOTALS if name not in late and draw(st.booleans())}
     ended: Event = {
         "type": "message_delta",
-        "delta": {name: message[name] for name in said_last if name in message},
+        "delta": {"container": None} | {name: message[name] for name in said_last if name in message},
         "usage": {**unsaid, **{name: usage[name] for name in (*late, "output_tokens")}},
     }
     for name in ("context_management", "input_transformations"):

@@ -75,7 +75,7 @@ def any_store(request: pytest.FixtureRequest, site: str) -> Iterator[Store | Mem
     store.close()
 
 
-def names_of(store: Store, ask: Ask, stamps: Stamps = NO_STAMPS) -> tuple[str, str]:
-    """By what a lease is renewed: its own key, and its answer's mark."""
+def names_of(store: Store, ask: Ask, stamps: Stamps = NO_STAMPS) -> tuple[str, str, str]:
+    """By what a lease is renewed: its own key, its answer's mark, and what there is of a stream."""
     keys = keys_of(store)
-    return keys.lease(ask, stamps), keys.mark(ask)
+    return keys.lease(ask, stamps), keys.mark(ask), keys.live(ask, stamps)

@@ -19,6 +19,7 @@ from aicache.core.operations import Finish, Held, Lead, Led, Look, News, Unavail
 from aicache.core.records import NO_STAMPS
 from aicache.store import Address, Store, ear
 from aicache.store.ear import Ear
+from aicache.store.news import Heard
 from aicache.testing.valkey import Valkey
 from tests.store.conftest import URL, an_ask, an_entry, taken
 
@@ -68,7 +69,7 @@ def hearing(subscriptions: list[Subscription], often: None) -> Iterator[Ear]:
         subscriptions.append(Subscription())
         return subscriptions[-1]
 
-    hearing = Ear("channel", subscribe, lambda data: News.NOT_SHARED, lambda token: False)
+    hearing = Ear("channel", subscribe, lambda data: Heard(News.NOT_SHARED), lambda token: False)
     assert hearing.listen().result(5)
     yield hearing
     hearing.close()
@@ -175,7 +176,7 @@ def test_a_closed_ear_keeps_nobody_waiting_and_subscribes_no_more(hearing: Ear) 
 
     assert news == [News.LOOK_AGAIN]
     began = time.monotonic()
-    assert hearing.wait(TOKENS[0], 20) is News.LOOK_AGAIN
+    assert hearing.wait(TOKENS[0], 20) is None
     assert time.monotonic() - began < 5
     with pytest.raises(Unavailable, match="closed"):
         hearing.listen()
@@ -189,7 +190,7 @@ def test_many_who_need_it_at_once_make_one_subscription(often: None) -> None:
         made.append(Subscription())
         return made[-1]
 
-    hearing = Ear("channel", subscribe, lambda data: News.NOT_SHARED, lambda token: False)
+    hearing = Ear("channel", subscribe, lambda data: Heard(News.NOT_SHARED), lambda token: False)
     stands = [hearing.listen() for _ in range(50)]
     assert all(standing.result(5) for standing in stands)
     assert len(made) == 1
@@ -200,12 +201,12 @@ def test_without_a_thread_to_be_had_nobody_is_kept_waiting_for_long(monkeypatch:
     def start(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    hearing = Ear("channel", lambda channel: Subscription(), lambda data: News.NOT_SHARED, lambda token: False)
+    hearing = Ear("channel", lambda channel: Subscription(), lambda data: Heard(News.NOT_SHARED), lambda token: False)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", start)
         assert not hearing.listen().result(0)
     began = time.monotonic()
-    assert hearing.wait(TOKENS[0], 20) is News.LOOK_AGAIN
+    assert hearing.wait(TOKENS[0], 20) is None
     assert time.monotonic() - began < 5
     assert hearing.listen().result(5)
     hearing.close()
@@ -221,7 +222,7 @@ def test_a_refused_subscription_is_said_once_and_not_asked_for_at_each_wait(
         asked.append(channel)
         raise NoPermissionError("No permissions to access a channel")
 
-    hearing = Ear("channel", subscribe, lambda data: News.NOT_SHARED, lambda token: False)
+    hearing = Ear("channel", subscribe, lambda data: Heard(News.NOT_SHARED), lambda token: False)
     for _ in range(3):
         assert not hearing.listen().result(5)
         until(lambda: hearing._standing is None)

@@ -145,7 +145,7 @@ def test_thousands_of_leases_are_renewed_in_a_few_round_trips(
 def test_a_server_that_forgot_the_script_renews_all_the_same(store: Store, server: redis.Redis) -> None:
     ask = an_ask()
     led = store.perform(Lead(ask, NO_STAMPS, since=0))
-    lease, mark = names = names_of(store, ask)
+    lease, mark, _ = names = names_of(store, ask)
     server.script_flush()
     server.pexpire(lease, 1000)
     server.pexpire(mark, 1000)

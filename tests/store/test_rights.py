@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import redis
 
-from aicache.core.operations import Finish, Held, Lead, Look, Unavailable, Wait
+from aicache.core.live import Live
+from aicache.core.operations import Finish, Held, Lead, Look, News, Unavailable, Wait
 from aicache.core.records import Failure
+from aicache.core.streaming import Check, Leave, Outgrow, Share, Unfollow
 from aicache.core.tags import hanging
 from aicache.store import Address, Store, ear, links
 from aicache.store.tags import one
@@ -91,6 +93,26 @@ def everything(store: Store, other: Store, meanwhile: Callable[[], Any] = lambda
     failure = Failure("status", 500, (), b"{}", 0)
     assert store.perform(Finish(failing, stamps, token, failure=failure))
     assert isinstance(store.perform(Lead(failing, stamps, since=60)), Failure)
+    streaming(store, other)
+
+
+def streaming(store: Store, other: Store) -> None:
+    """One reads what the other reads; then one more is too late for that, and in the end nobody reads."""
+    ask = question("streams", streams=True, live=True)
+    stamps, token = lead(store, ask)
+    live = store.perform(Share(ask, stamps, token, aloud=True))
+    live.open((), 1000)
+    assert isinstance(other.perform(Lead(ask, stamps, since=0, refresh=True)), Held)
+    live.feed(b"first")
+    there = other.perform(Wait(ask, token, 20, stamps))
+    assert isinstance(there, Live)
+    other.perform(Check(ask, stamps, token, there))
+    assert there.take(there.start)[0] == b"first"
+    assert store.perform(Leave(ask, stamps, token))
+    other.perform(Unfollow(ask, stamps, token, there))
+    store.perform(Outgrow(ask, stamps, token))
+    assert other.perform(Lead(ask, stamps, since=0, refresh=True)) is News.NOT_SHARED
+    assert not store.perform(Leave(ask, stamps, token))
 
 
 def refused(server: Server) -> list[str]:

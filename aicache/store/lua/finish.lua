@@ -1,7 +1,7 @@
 -- End a leader's flight: tell the waiters, free the lease, keep the answer or remember the failure for a moment.
 -- A leader that is not the leader any more changes nothing.
 -- An answer that was purged meanwhile is told, as those who wait began before, and not kept.
--- KEYS: lease, entry, lineage, failed, the answer's own mark, what is there of a stream
+-- KEYS: lease, entry, lineage, failed, the answer's own mark, what there is of a stream
 -- ARGV: token, head of the message, payload follows (1/0), payload, entry's life in ms (0 = not kept), lineage, its life in ms,
 --       failure's life in ms (0 = none), attempt, credential
 local token, under = unpack(redis.call('HMGET', KEYS[1], 'token', 'mark'))

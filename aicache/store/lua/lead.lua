@@ -1,8 +1,7 @@
 -- Become the leader, unless an answer has come, somebody leads, or the call has just failed.
--- KEYS: lease, entry, failed, the answer's own mark, which a purge takes away, what is there of a stream
+-- KEYS: lease, entry, failed, the answer's own mark, which a purge takes away, what there is of a stream
 -- ARGV: token, lease in ms, ear of the caller's process ('' = none), take an entry with this mark ('' = none),
---       attempt, microseconds since the caller began (-1 = for ever), credential, the word for "look again",
---       wants what is there of a stream (1/0)
+--       attempt, microseconds since the caller began (-1 = for ever), credential, the word for "look again"
 if ARGV[4] ~= '' then
   local entry = redis.call('GET', KEYS[2])
   -- An entry made under other stamps is dead: payload.py writes the mark at the seventh byte.
@@ -37,7 +36,7 @@ if token and mark and under == mark then
   if ARGV[3] ~= '' then
     redis.call('HINCRBY', KEYS[1], ARGV[3], 1)
   end
-  return {'held', token, redis.call('PTTL', KEYS[1]), ARGV[9] == '1' and redis.call('GET', KEYS[5]) or ''}
+  return {'held', token, redis.call('PTTL', KEYS[1])}
 end
 if token then
   -- The answer has been purged since: who begins now does not wait for a call from before, and who waits waits in vain.

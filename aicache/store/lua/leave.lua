@@ -1,5 +1,5 @@
 -- Let go of a lease for which nobody waits.
--- KEYS: lease, what is there of the stream
+-- KEYS: lease, what there is of the stream
 -- ARGV: token
 -- → 1 where somebody waits
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then

@@ -1,5 +1,5 @@
 -- A stream has become too large to be had as a whole: let those go who wait for that, and keep others away.
--- KEYS: lease, what is there of the stream
+-- KEYS: lease, what there is of the stream
 -- ARGV: token, the message
 if redis.call('HGET', KEYS[1], 'token') == ARGV[1] then
   redis.call('HSET', KEYS[1], 'outgrown', 1)

@@ -1,5 +1,5 @@
 -- Lengthen a lease that is still one's own. A lease that is gone is not taken again: somebody may have led since.
--- KEYS: lease, the mark of its answer, what is there of a stream
+-- KEYS: lease, the mark of its answer, what there is of a stream
 -- ARGV: token, lease in ms, ear of one's own process
 -- → 0 where it is gone, else how many other processes wait for it, and 1
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then

@@ -1,5 +1,5 @@
--- Add to what is there of a stream, and tell the processes that wait for it.
--- KEYS: lease, what is there of the stream
+-- Add to what there is of a stream, and tell the processes that wait for it.
+-- KEYS: lease, what there is of the stream
 -- ARGV: token, at which place, the bytes, head of the message, lease in ms, ear of one's own process, remember it (1/0)
 -- → {'late'}, {'from', place}: what comes before is not there; or {'said', how many other processes wait}
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then

@@ -1,0 +1,459 @@
+"""A stream that is under way is shared while it is: from its first event on, paid once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from collections import Counter
+from typing import Any
+
+import anthropic
+import httpx2
+import pytest
+from django.test import override_settings
+
+import aicache
+from aicache.cache import get_cache
+from aicache.testing import ClaudeServer, Reply
+from tests.claude.conftest import QUESTION, Asker
+from tests.claude.streaming import TEXT, Caller, gated
+from tests.claude.together import PATIENCE, auntil, until, waiting
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
+
+WHOLE = ["message_start", "content_block_start", *["content_block_delta"] * 7, "content_block_stop"]
+WHOLE += ["message_delta", "message_stop"]
+TOOL = {"name": "refund", "description": "Refunds", "input_schema": {"type": "object", "properties": {}}}
+
+
+@pytest.fixture(autouse=True)
+def acme() -> Any:
+    with aicache.scope(tenant="acme"):
+        yield
+
+
+class Plain:
+    """A caller in a thread of its own who wants the whole at once."""
+
+    def __init__(self, asker: Asker, **changes: Any) -> None:
+        self.result: Any = None
+        self.calls = aicache.Calls()
+
+        def ask() -> None:
+            with aicache.scope(tenant="acme") as self.calls:
+                try:
+                    self.result = asker.create(**changes)
+                except anthropic.APIError as error:
+                    self.result = error
+
+        self._thread = threading.Thread(target=ask, daemon=True)
+        self._thread.start()
+
+    def ended(self) -> Any:
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+        return self.result
+
+
+def statuses(*callers: Caller | Plain) -> Counter[str]:
+    return Counter(call.status for caller in callers for call in caller.calls)
+
+
+def test_who_comes_in_the_middle_sees_all_from_the_first_event_and_then_the_rest_as_it_comes(
+    asker: Asker, claude: ClaudeServer
+) -> None:
+    with gated(claude, Reply.text(TEXT)) as gate:
+        gate.open_to(5)
+        leader = Caller(asker).reads(4)  # the fifth is a ping
+        follower = Caller(asker).reads(4)
+        assert follower.kinds == leader.kinds
+        gate.open_to(7)
+        follower.reads(6)
+        gate.open()
+        leader.rest()
+        follower.rest()
+
+    assert claude.count == 1
+    assert leader.kinds == follower.kinds == WHOLE
+    assert leader.text == follower.text == TEXT
+    assert statuses(leader, follower) == {"miss": 1, "coalesced": 1}
+    assert leader.info.stored
+    assert follower.info.stored
+    assert follower.info.saved_tokens > 0
+
+
+def test_who_follows_need_not_wait_for_who_leads(asker: Asker, claude: ClaudeServer) -> None:
+    """Who has opened a stream and does not read it keeps nobody waiting: neither those who read, nor those who wait."""
+    with gated(claude, Reply.text(TEXT)) as gate:
+        leader = Caller(asker).opened()
+        follower, plain = Caller(asker), Plain(asker)
+        until(lambda: waiting() == 2, "nobody waits")
+        gate.open()
+        assert follower.rest().text == TEXT
+        assert plain.ended().content[0].text == TEXT
+        assert leader.kinds == []
+        assert leader.rest().text == TEXT
+    assert claude.count == 1
+
+
+def test_a_plain_caller_gets_the_folded_answer_when_it_is_complete(asker: Asker, claude: ClaudeServer) -> None:
+    with gated(claude, Reply.text(TEXT)) as gate:
+        gate.open_to(5)
+        leader = Caller(asker).reads(3)
+        plain = Plain(asker)
+        until(lambda: waiting() == 1, "it does not wait")
+        gate.open()
+        assert plain.ended().content[0].text == leader.rest().text
+    assert claude.count == 1
+    assert statuses(leader, plain) == {"miss": 1, "coalesced": 1}
+
+
+def test_who_streams_waits_for_a_plain_answer_and_gets_it_as_a_stream(asker: Asker, claude: ClaudeServer) -> None:
+    release = threading.Event()
+    claude.answer = lambda _: (release.wait(PATIENCE), Reply.text(TEXT))[1]
+    leader = Plain(asker)
+    until(lambda: claude.count, "nobody leads")
+    follower = Caller(asker)
+    until(lambda: waiting() == 1, "it does not wait")
+    release.set()
+    assert leader.ended().content[0].text == follower.rest().text == TEXT
+    assert claude.count == 1
+
+
+def test_a_follower_who_leaves_and_one_who_is_slow_disturb_nobody(asker: Asker, claude: ClaudeServer) -> None:
+    with gated(claude, Reply.text(TEXT)) as gate:
+        gate.open_to(4)
+        leader = Caller(asker).reads(3)
+        leaving, slow, quick = Caller(asker).reads(2), Caller(asker).reads(1), Caller(asker).reads(3)
+        leaving.leaves()
+        gate.open()
+        assert leader.rest().text == quick.rest().text == TEXT
+        assert slow.kinds == ["message_start"]
+        assert slow.rest().text == TEXT
+    assert claude.count == 1
+    assert (leaving.info.status, leaving.info.reason) == ("coalesced", "left")
+
+
+@pytest.mark.parametrize("asker", ["sync"], indirect=True)  # of tasks, see below: their loop must live on
+def test_where_the_leader_leaves_the_rest_is_read_for_those_who_follow(asker: Asker, claude: ClaudeServer) -> None:
+    with gated(claude, Reply.text(TEXT)) as gate, asker.client() as client:
+        gate.open_to(4)
+        leader = Caller(asker, on=client).reads(2)
+        follower, plain = Caller(asker).reads(2), Plain(asker)
+        until(lambda: waiting() == 1, "it does not wait")
+        leader.leaves()
+        gate.open()
+        assert follower.rest().text == TEXT
+        assert plain.ended().content[0].text == TEXT
+        assert Caller(asker).rest().info.status == "hit"
+    assert claude.count == 1
+    assert leader.kinds == WHOLE[:2]
+
+
+def test_where_all_leave_upstream_is_closed(asker: Asker, claude: ClaudeServer) -> None:
+    with gated(claude, Reply.text(TEXT)) as gate:
+        gate.open_to(4)
+        leader = Caller(asker).reads(2)
+        follower = Caller(asker).reads(2)
+        follower.leaves()
+        leader.leaves()
+        until(lambda: not claude.in_flight, "upstream is not closed")
+    assert claude.count == 1
+    assert (leader.info.status, leader.info.reason) == ("miss", "left")
+
+
+def test_an_error_in_the_stream_reaches_those_who_read_and_others_call_anew(asker: Asker, claude: ClaudeServer) -> None:
+    failing = Reply.text(TEXT, error_after=6)
+    with gated(claude, failing) as gate:
+        gate.open_to(5)
+        leader = Caller(asker).reads(3)
+        follower, plain = Caller(asker).reads(3), Plain(asker)
+        until(lambda: waiting() == 1, "it does not wait")
+        claude.script(Reply.text("anew"))
+        gate.open()
+        leader.rest()
+        follower.rest()
+        assert plain.ended().content[0].text == "anew"
+    assert claude.count == 2
+    for reader in (leader, follower):
+        assert isinstance(reader.error, anthropic.APIStatusError), reader.error
+        assert "Overloaded" in str(reader.error)
+        assert reader.kinds == WHOLE[:5]
+    assert statuses(leader, follower, plain) == {"error": 2, "miss": 1}
+
+
+def test_a_stream_that_breaks_off_breaks_for_those_who_read_it_and_others_call_anew(
+    asker: Asker, claude: ClaudeServer
+) -> None:
+    with gated(claude, Reply.text(TEXT, drop_after=700)) as gate:
+        gate.open_to(3)
+        leader = Caller(asker).reads(2)
+        follower, plain = Caller(asker).reads(2), Plain(asker)
+        until(lambda: waiting() == 1, "it does not wait")
+        claude.script(Reply.text("anew"))
+        gate.open()
+        leader.rest()
+        follower.rest()
+        assert plain.ended().content[0].text == "anew"
+    assert claude.count == 2
+    assert isinstance(leader.error, httpx2.RemoteProtocolError)
+    assert type(follower.error) is type(leader.error)
+    assert str(follower.error) == str(leader.error)
+    assert statuses(leader, follower, plain) == {"error": 2, "miss": 1}
+
+
+def test_who_has_got_nothing_yet_does_not_notice_that_a_stream_broke(asker: Asker, claude: ClaudeServer) -> None:
+    with gated(claude, Reply.text(TEXT, drop_after=20)) as gate:
+        leader = Caller(asker).opened().asks_for_more()
+        follower = Caller(asker).asks_for_more()
+        until(lambda: waiting() == 1, "it does not wait")
+        claude.script(Reply.text("anew"))
+        gate.open()
+        leader.ended()
+        assert follower.ended().text == "anew"
+    assert isinstance(leader.error, httpx2.RemoteProtocolError)
+    assert claude.count == 2
+    assert (follower.info.status, follower.info.stored) == ("miss", True)
+
+
+def test_what_offers_tools_is_not_shared_before_its_end(asker: Asker, claude: ClaudeServer) -> None:
+    with gated(claude, Reply.text(TEXT)) as gate:
+        gate.open_to(6)
+        leader = Caller(asker, tools=[TOOL]).reads(4)
+        follower = Caller(asker, tools=[TOOL]).asks_for_more()
+        until(lambda: waiting() == 1, "it does not wait")
+        assert follower.kinds == []
+        gate.open()
+        assert leader.rest().text == follower.ended().text == TEXT
+    assert claude.count == 1
+
+
+def test_a_stream_that_calls_a_tool_is_its_own_callers_alone(asker: Asker, claude: ClaudeServer) -> None:
+    with gated(claude, Reply.tool_use("refund", {})) as gate:
+        gate.open_to(3)
+        leader = Caller(asker, tools=[TOOL]).reads(2)
+        follower = Caller(asker, tools=[TOOL]).asks_for_more()
+        until(lambda: waiting() == 1, "it does not wait")
+        gate.open()
+        leader.rest()
+        follower.ended()
+    assert claude.count == 2
+    assert (follower.info.status, follower.info.reason) == ("miss", "not_shared")
+
+
+def test_where_the_policy_shares_tools_it_is_shared_as_it_comes(asker: Asker, claude: ClaudeServer) -> None:
+    policies = {"tools": {"store_tool_use": True}}
+    with override_settings(AICACHE={"POLICIES": policies, "NAMESPACE": uuid.uuid4().hex}):
+        with aicache.scope(policy="tools"), gated(claude, Reply.tool_use("refund", {"order": 7})) as gate:
+            gate.open_to(5)
+            leader = Caller(asker, tools=[TOOL]).reads(3)
+            follower = Caller(asker, tools=[TOOL]).reads(3)
+            gate.open()
+            assert leader.rest().kinds == follower.rest().kinds
+    assert claude.count == 1
+
+
+def test_what_dies_in_mid_stream_is_read_to_its_end_by_those_who_are_on_it_and_by_nobody_else(
+    asker: Asker, claude: ClaudeServer
+) -> None:
+    with gated(claude) as gate, aicache.scope(tags=["prices"]):
+        gate.open_to(4)
+        leader = Caller(asker).reads(3)
+        follower = Caller(asker).reads(3)
+        get_cache().store.stamp(tags_of("prices"))
+        gate.open()
+        newcomer = Caller(asker).rest()
+        leader.rest()
+        follower.rest()
+        after = Caller(asker).rest()
+
+    assert claude.count == 2
+    assert leader.text == follower.text == f"{TEXT} (1)"
+    assert newcomer.text == after.text == f"{TEXT} (2)"
+    assert (leader.info.stored, leader.info.reason) == (False, "superseded")
+    assert [caller.info.status for caller in (leader, follower, newcomer, after)] == [
+        "miss",
+        "coalesced",
+        "miss",
+        "hit",
+    ]
+
+
+def tags_of(*names: str) -> Any:
+    from aicache.core.tags import hanging
+    from aicache.tenants import tenant_digest
+
+    return hanging(names, tenant_digest("acme"))
+
+
+def test_of_one_that_outgrows_all_limits_those_who_are_on_it_get_all_and_others_call_by_themselves(
+    asker: Asker, claude: ClaudeServer
+) -> None:
+    policies = {"small": {"max_bytes": 2000}}
+    text = "x" * 6000
+    with override_settings(AICACHE={"POLICIES": policies, "NAMESPACE": uuid.uuid4().hex}):
+        with aicache.scope(policy="small"), gated(claude, Reply.text(text)) as gate:
+            asked = {"max_tokens": 9000}
+            gate.open_to(5)
+            leader = Caller(asker, **asked).reads(3)
+            follower, plain = Caller(asker, **asked).reads(3), Plain(asker, **asked)
+            until(lambda: waiting() == 1, "it does not wait")
+            gate.open_to(200)
+            plain.ended()  # as soon as there is no hope left
+            late = Caller(asker, **asked).asks_for_more()
+            until(lambda: claude.count == 3, "it does not call by itself")
+            gate.open()
+            for caller in (leader, follower, late):
+                assert caller.rest().text == text
+    assert (leader.info.status, leader.info.reason) == ("miss", "too_large")
+    assert (follower.info.status, follower.info.stored) == ("coalesced", False)
+    assert [(call.status, call.reason) for call in [*plain.calls, *late.calls]] == [("miss", "not_shared")] * 2
+
+
+def test_the_same_question_inside_of_reading_its_answer_gets_it_too(asker: Asker, claude: ClaudeServer) -> None:
+    def ask(client: Any) -> tuple[str, str]:
+        outer = inner = ""
+        for event in client.messages.create(**QUESTION, stream=True):
+            if event.type == "message_start":
+                inner = client.messages.create(**QUESTION).content[0].text
+            elif event.type == "content_block_delta":
+                outer += event.delta.text
+        return outer, inner
+
+    async def aask(client: Any) -> tuple[str, str]:
+        outer = inner = ""
+        async for event in await client.messages.create(**QUESTION, stream=True):
+            if event.type == "message_start":
+                inner = (await client.messages.create(**QUESTION)).content[0].text
+            elif event.type == "content_block_delta":
+                outer += event.delta.text
+        return outer, inner
+
+    outer, inner = asker.run(aask if asker.colour == "async" else ask)
+    assert outer == inner != ""
+    assert claude.count == 1
+
+
+class TestTasks:
+    """Of one loop."""
+
+    @staticmethod
+    def run(claude: ClaudeServer, main: Any) -> Any:
+        async def running() -> Any:
+            async with aicache.wrap(anthropic.AsyncAnthropic(base_url=claude.url, api_key="k", max_retries=0)) as made:
+                before = asyncio.all_tasks()
+                result = await main(made)
+                await auntil(lambda: asyncio.all_tasks() <= before, "tasks are left behind")
+                return result
+
+        return asyncio.run(running())
+
+    @staticmethod
+    async def text(client: Any, got: list[Any] | None = None) -> str:
+        text = ""
+        async for event in await client.messages.create(**QUESTION, stream=True):
+            if got is not None:
+                got.append(event)
+            if event.type == "content_block_delta":
+                text += event.delta.text
+        return text
+
+    def test_a_hundred_of_them_read_one_stream(self, claude: ClaudeServer, aicache_isolated: None) -> None:
+        async def main(client: Any) -> list[str]:
+            tasks = [asyncio.create_task(self.text(client)) for _ in range(100)]
+            await auntil(lambda: waiting() == 99, "they do not wait")
+            gate.open()
+            return await asyncio.gather(*tasks)
+
+        with aicache.scope(tenant="acme") as calls, gated(claude, Reply.text(TEXT)) as gate:
+            texts = self.run(claude, main)
+        assert texts == [TEXT] * 100
+        assert claude.count == 1
+        assert Counter(call.status for call in calls) == {"miss": 1, "coalesced": 99}
+
+    def test_a_leader_that_is_cancelled_leaves_the_others_the_whole(
+        self, claude: ClaudeServer, aicache_isolated: None
+    ) -> None:
+        async def main(client: Any) -> str:
+            led: list[Any] = []
+            followed: list[Any] = []
+            leader = asyncio.create_task(self.text(client, led))
+            await auntil(lambda: len(led) >= 2, "nobody leads")
+            follower = asyncio.create_task(self.text(client, followed))
+            await auntil(lambda: len(followed) >= 2, "nobody follows")
+            leader.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leader
+            gate.open()
+            return await follower
+
+        with gated(claude, Reply.text(TEXT)) as gate:
+            gate.open_to(4)
+            assert self.run(claude, main) == TEXT
+        assert claude.count == 1
+
+    def test_a_leader_that_is_cancelled_alone_closes_upstream(
+        self, claude: ClaudeServer, aicache_isolated: None
+    ) -> None:
+        async def main(client: Any) -> None:
+            led: list[Any] = []
+            leader = asyncio.create_task(self.text(client, led))
+            await auntil(lambda: len(led) >= 2, "nobody leads")
+            leader.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leader
+            await auntil(lambda: not claude.in_flight, "upstream is not closed")
+
+        with aicache.scope(tenant="acme") as calls, gated(claude, Reply.text(TEXT)) as gate:
+            gate.open_to(4)
+            self.run(claude, main)
+        assert calls.last is not None
+        assert (calls.last.status, calls.last.reason) == ("miss", "left")
+
+    def test_a_follower_that_is_cancelled_disturbs_nobody(self, claude: ClaudeServer, aicache_isolated: None) -> None:
+        async def main(client: Any) -> str:
+            followed: list[Any] = []
+            leader = asyncio.create_task(self.text(client))
+            await auntil(lambda: claude.count, "nobody leads")
+            follower = asyncio.create_task(self.text(client, followed))
+            await auntil(lambda: len(followed) >= 2, "nobody follows")
+            follower.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await follower
+            gate.open()
+            return await leader
+
+        with gated(claude, Reply.text(TEXT)) as gate:
+            gate.open_to(4)
+            assert self.run(claude, main) == TEXT
+        assert claude.count == 1
+
+    def test_a_stream_that_is_dropped_unread_leaves_nothing_behind(
+        self, claude: ClaudeServer, aicache_isolated: None
+    ) -> None:
+        async def main(client: Any) -> None:
+            stream = await client.messages.create(**QUESTION, stream=True)
+            del stream
+            await auntil(lambda: not claude.in_flight, "upstream is not closed")
+
+        with gated(claude, Reply.text(TEXT)):
+            self.run(claude, main)
+
+
+def test_a_stream_that_is_dropped_unread_leaves_nothing_behind(claude: ClaudeServer, aicache_isolated: None) -> None:
+    threads = {thread.name for thread in threading.enumerate()}
+    with gated(claude, Reply.text(TEXT)):
+        with aicache.wrap(anthropic.Anthropic(base_url=claude.url, api_key="k", max_retries=0)) as client:
+            stream = client.messages.create(**QUESTION, stream=True)
+            del stream
+            until(lambda: not claude.in_flight, "upstream is not closed")
+    ours = {thread.name for thread in threading.enumerate()} - threads
+    assert not {name for name in ours if name == "aicache-stream"}
+    assert not [key for key in keys() if ":w:" in key or ":v:" in key]
+
+
+def keys() -> list[str]:
+    store = get_cache().store
+    found = store.connections.run(lambda keys, _: (yield ("KEYS", f"aicache:{keys.site}:*")))
+    return [key.decode() for key in found]

@@ -65,7 +65,7 @@ class Store(Tags):
                 return self._heard(operation, told)
             case Finish():
                 try:
-                    done = self.connections.run(self._finishing(operation, news.message(operation)))
+                    done = self.connections.run(self._finishing(operation, self.streams.message(operation)))
                 finally:
                     self._let_go(operation)
                 if done and _hangs(operation):
@@ -133,7 +133,7 @@ class Store(Tags):
     async def _aperform_finish(self, finish: Finish) -> Any:
         try:
             big = news.is_big(finish)
-            message = await asyncio.to_thread(news.message, finish) if big else news.message(finish)
+            message = await asyncio.to_thread(self.streams.message, finish) if big else self.streams.message(finish)
             return await self.connections.arun(self._finishing(finish, message))
         except asyncio.CancelledError:
             self._abandon_later(finish, finish.token)

@@ -41,7 +41,7 @@ class Heard:
             live.end(Ended("whole", self.told))
         elif self.how is None:
             live.doubt()
-        elif live.receive(self.at, self.tail):
+        elif live.receive(self.at, self.tail) or self.how == "broken":
             live.end(Ended(self.how))
 
 
@@ -67,8 +67,11 @@ def is_big(finish: Finish) -> bool:
     return finish.entry is not None and finish.entry.answer.size > BIG
 
 
-def message(finish: Finish) -> tuple[bytes, bytes]:
-    """A kind and a payload; the payload is also what is stored. What is neither told nor stored is not packed."""
+def message(finish: Finish, told_to: int = 0) -> tuple[bytes, bytes]:
+    """A kind and a payload; the payload is also what is stored. What is neither told nor stored is not packed.
+
+    ``told_to``: up to where others have been told of a stream.
+    """
     payload = b""
     match told(finish):
         case Entry() as entry:
@@ -86,13 +89,20 @@ def message(finish: Finish) -> tuple[bytes, bytes]:
     if finish.ending is not None and not finish.keep:
         heard = said(finish)
         word = LOOK_AGAIN if heard.told is News.LOOK_AGAIN else NOT_SHARED
-        return ENDING, word + WORDS[finish.ending.how] + PLACE.pack(heard.at) + heard.tail
+        untold = finish.ending.live.since(told_to)
+        at, rest = (heard.at, b"") if untold is None else (told_to, untold)
+        return ENDING, word + WORDS[finish.ending.how] + PLACE.pack(at) + rest + heard.tail
     return (LOOK_AGAIN if finish.keep else NOT_SHARED), payload
 
 
 def head(token: str, at: int) -> bytes:
     """Of a piece of a stream."""
     return token.encode() + PIECE + PLACE.pack(at)
+
+
+def lost(token: str) -> bytes:
+    """Instead of a piece: it came faster than it could be told."""
+    return token.encode() + ENDING + NOT_SHARED + WORDS["broken"] + PLACE.pack(0)
 
 
 def piece(data: bytes) -> tuple[int, bytes]:

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 from redis.exceptions import NoScriptError
 
 from aicache.core.live import BROKEN, Ended, Live
-from aicache.core.operations import News, Unavailable, Wait
+from aicache.core.operations import Finish, News, Unavailable, Wait
 from aicache.core.records import Entry
 from aicache.core.streaming import Check, Leave, Outgrow, Share, Tail, Unfollow
 from aicache.store import news
@@ -23,7 +23,7 @@ from aicache.store.leases import LEASE, Leases
 from aicache.store.line import ended
 from aicache.store.payload import Unreadable, answers, read_entry
 from aicache.store.scripts import LEAVE, OUTGROW, SAY, TAIL, UNFOLLOW, Plan
-from aicache.store.voice import Told, Voice
+from aicache.store.voice import Saying, Voice
 
 Asked = Share | Leave | Unfollow | Outgrow | Tail | Check
 
@@ -76,6 +76,13 @@ class Streams:
         """One of this process waits no more for the leader that an operation names."""
         channel = self._ear.channel
         return lambda keys, _: UNFOLLOW([keys.lease(operation.ask, operation.stamps)], operation.token, channel)
+
+    def message(self, finish: Finish) -> tuple[bytes, bytes]:
+        """What those elsewhere are told of its end, with what they have not been told yet."""
+        if finish.ending is None:
+            return news.message(finish)
+        told_to = self._voice.told_to(finish.token)
+        return news.message(finish, finish.ending.live.position if told_to is None else told_to)
 
     def over(self, token: str) -> None:
         """The leader with this token, one of this process, is at it no more."""
@@ -161,7 +168,7 @@ class Streams:
         else:  # its last word may be on its way
             live.missed = True
 
-    def _say(self, wanted: Sequence[tuple[Told, bytes]]) -> list[Any]:
+    def _say(self, wanted: Sequence[Saying]) -> list[Any]:
         replies: list[Any] = self._connections.run(lambda keys, _: _saying(keys, wanted, self._ear.channel))
         return replies
 
@@ -174,13 +181,14 @@ def _tailing(of: Wait | Check, at: int) -> Make:
     return make
 
 
-def _saying(keys: Keys, wanted: Sequence[tuple[Told, bytes]], channel: str) -> Plan:
+def _saying(keys: Keys, wanted: Sequence[Saying], channel: str) -> Plan:
     commands = []
     for told, more in wanted:
         share, at = told.share, told.at
         lease = [keys.lease(share.ask, share.stamps), keys.live(share.ask, share.stamps)]
-        said = (news.head(share.token, at), int(LEASE * 1000), channel, int(not told.live.outgrown))
-        commands.append(SAY.commands(lease, share.token, at, more, *said))
+        head = news.lost(share.token) if more is None else news.head(share.token, at)
+        said = (head, int(LEASE * 1000), channel, int(not told.live.outgrown))
+        commands.append(SAY.commands(lease, share.token, at, more or b"", *said))
     try:
         return (yield [brief for brief, _ in commands])
     except NoScriptError:

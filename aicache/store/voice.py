@@ -38,10 +38,14 @@ class Told:
     due: float = 0.0
 
 
-class Voice:
-    """``say``: tells what it is given, (stream, bytes), in one round trip; a reply for each. Raises Unavailable."""
+Saying = tuple[Told, bytes | None]
+"""What is to be told of a stream; None: that it has been lost, as it came faster than it could be told."""
 
-    def __init__(self, say: Callable[[Sequence[tuple[Told, bytes]]], list[Any]]) -> None:
+
+class Voice:
+    """``say``: tells what it is given in one round trip; a reply for each. Raises Unavailable."""
+
+    def __init__(self, say: Callable[[Sequence[Saying]], list[Any]]) -> None:
         self._say = say
         self._streams: dict[str, Told] = {}
         self._grown: SimpleQueue[str] = SimpleQueue()
@@ -52,6 +56,11 @@ class Voice:
         """Tells of a stream as it grows, until it is dropped."""
         self._streams[share.token] = Told(share, live)
         live.grown = lambda: self._notice(share.token)
+
+    def told_to(self, token: str) -> int | None:
+        """Up to where others have been told of it; None where they are told nothing."""
+        told = self._streams.get(token)
+        return None if told is None else told.at
 
     def drop(self, token: str) -> None:
         """Harmless where it is not known."""
@@ -95,11 +104,11 @@ class Voice:
                         return
 
     def _tell(self, due: list[Told], noticed: set[str]) -> None:
-        wanted = []
+        wanted: list[Saying] = []
         for told in due:
             more = told.live.since(told.at)
-            if more is None:  # it grew faster than it could be told
-                self.drop(told.share.token)
+            if more is None:
+                wanted.append((told, None))
             elif more:
                 wanted.append((told, more[:MOST]))
             if not more or len(more) <= MOST:
@@ -111,7 +120,10 @@ class Voice:
         except Unavailable:
             replies = [None] * len(wanted)
         for (told, more), reply in zip(wanted, replies, strict=True):
-            self._heard(told, len(more), reply, noticed)
+            if more is None and reply is not None:
+                self.drop(told.share.token)
+            else:
+                self._heard(told, len(more or b""), reply, noticed)
 
     def _heard(self, told: Told, length: int, reply: Any, noticed: set[str]) -> None:
         match reply:

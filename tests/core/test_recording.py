@@ -27,6 +27,8 @@ TOTALS = (
 )
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 COMMENT = b": still there\n\n"
+# What the SDK does not look at.
+PASSED_OVER = [COMMENT, b'data: {"type": "message_stop"}\n\n', b"event: message_stop\n\n", b"id: 1\nretry: 5\n\n"]
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def streamed(draw: st.DrawFn, beta: bool = True) -> Streamed:
     message, ensure_ascii, end = draw(messages(beta)), draw(st.booleans()), draw(st.sampled_from([b"\n", b"\r\n"]))
     events = [wire(event, ensure_ascii) for event in events_of(draw, message, beta)]
     for at in draw(st.lists(st.integers(0, len(events) - 1), max_size=3)):
-        events.insert(at, draw(st.sampled_from([PING, PING, COMMENT])))
+        events.insert(at, draw(st.sampled_from([PING, *PASSED_OVER])))
     events = [event.replace(b"\n", end) for event in events]
     return Streamed(message, events, draw(chunked(st.just(b"".join(events)))))
 
@@ -196,6 +198,17 @@ def without_pings(events: list[bytes]) -> bytes:
     return b"".join(event for event in events if not event.startswith(b"event: ping"))
 
 
+def as_given(chunks: list[bytes]) -> tuple[int, int]:
+    """How many bytes have been given before the last chunk, and how many may be given of it."""
+    recording, given_before = Recording(), 0
+    for chunk in chunks:
+        recording.feed(chunk)
+        if recording.is_over():
+            return given_before, recording.before_last(chunk)
+        given_before += len(chunk)
+    raise AssertionError("it did not end")
+
+
 class TestAStream:
     @pytest.mark.parametrize("beta", [False, True], ids=["stable", "beta"])
     @settings(deadline=None, max_examples=60)
@@ -215,14 +228,24 @@ class TestAStream:
     @settings(deadline=None, max_examples=60)
     @given(streamed())
     def test_can_be_given_but_for_its_last_event(self, stream: Streamed) -> None:
-        recording, given_before = Recording(), 0
-        for chunk in stream.chunks:
-            recording.feed(chunk)
-            if recording.is_over():
-                break
-            given_before += len(chunk)
+        given_before, before_last = as_given(stream.chunks)
 
-        assert given_before + recording.before_last(chunk) == max(given_before, len(b"".join(stream.events[:-1])))
+        assert before_last == max(len(b"".join(stream.events[:-1])) - given_before, 0)
+
+    @BODIES
+    @pytest.mark.parametrize("step", [1, 5, 30, 40, 60, 10_000])
+    def test_can_be_given_but_for_what_the_last_chunk_has_of_its_last_event(self, body: bytes, step: int) -> None:
+        given_before, before_last = as_given([body[at : at + step] for at in range(0, len(body), step)])
+
+        assert before_last == max(body.index(b"event: message_stop") - given_before, 0)
+
+    @pytest.mark.parametrize("number", range(len(EVENTS)))
+    @pytest.mark.parametrize("event", PASSED_OVER, ids=repr)
+    def test_is_the_same_with_what_the_sdk_does_not_look_at(self, number: int, event: bytes) -> None:
+        events, recording = [*EVENTS[:number], event, *EVENTS[number:]], Recording()
+
+        assert recording.feed(b"".join(events)) == without_pings(events)
+        assert json.loads(recording.body) == MESSAGE
 
     @BODIES
     @pytest.mark.parametrize("step", [1, 2, 3, 7, 100])
@@ -311,14 +334,14 @@ class TestAStream:
 
     def test_may_nest_deeper_than_can_be_written(self) -> None:
         nested: Any = []
-        for _ in range(600):
+        for _ in range(700):
             nested = [nested]
         events = [*unfolded({**MESSAGE, "content": [{"type": "deep", "nested": nested}]})]
         recording = Recording()
         recording.feed(b"".join(map(written, events)))
 
         assert json.loads(recording.body)["content"][0]["nested"] == nested
-        assert deeper(300, lambda: recording.body) in (recording.body, b"")
+        assert deeper(350, lambda: recording.body) in (recording.body, b"")
 
 
 class TestForgetting:

@@ -25,6 +25,8 @@ TEXT = "What the leader says, word for word, to everybody who asks. " * 5
 OPENING = 3  # events before the first delta: the message, its block, and a ping
 WHEN_DEAD = 10.0  # seconds in which a dead leader is noticed, as promised
 AT_ONCE = 2.0  # seconds, on a busy machine: nothing that has to run out is so short
+PACE = 0.05
+SOON = 4.0  # seconds: it is asked now and then whether a stream whose caller has left is still needed
 
 # How a caller asks, and leaves.
 KINDS = {
@@ -311,17 +313,17 @@ def test_a_stream_that_its_caller_leaves_and_its_follower_has_left_is_closed(
 ) -> None:
     leader, follower, *_ = five
     gate = Gate(OPENING + 2)
-    answering(claude, {tenant: Reply.text(TEXT, gate=gate)})
+    answering(claude, {tenant: Reply.text(4 * TEXT, gate=gate, pace=PACE)})  # some seconds, if nobody closes it
     ask(leader, kind, tenant, until=3)
     in_the_middle(leader, 2)
     ask(follower, kind, tenant, until=2)
     assert follower.answer()["left"]
-    gate.let(1)
+    gate.open()
     told = leader.answer()
     until(lambda: claude.in_flight == 0, "upstream is not closed")
 
     assert told["left"]
-    assert time.time() - told["at"] < AT_ONCE
+    assert time.time() - told["at"] < SOON
     assert {"e", "v", "w"} & set(kept_in_redis(tenant)) == set()
     assert next_call(leader, tenant) == ("miss", "new")
     assert claude.count == 2

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aicache.core.lineage import Lineage
 from aicache.core.operations import Finish
 from aicache.core.policy import Policy
-from aicache.core.lineage import Lineage
 from aicache.core.records import NO_STAMPS, Answer, Ask, Entry, Failure
 from aicache.store import news
 from aicache.store.payload import (

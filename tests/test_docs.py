@@ -146,10 +146,14 @@ REASONS = (
     r'fly\(ask, stamps, "(\w+)"',
     r'Served\(\w+, "(\w+)"',
     r'Served\("\w+", "(\w+)"',
+    r'Broken\(False, "(\w+)"',
+    r'reason = "\w+" if .* else "(\w+)"',
 )
 WHERE_REASONS_ARE_MADE = (
     "core/flow.py",
+    "core/passing.py",
     "core/policy.py",
+    "core/lineage.py",
     "core/records.py",
     "claude/request.py",
     "cache.py",

@@ -223,11 +223,20 @@ def _parted(block: Any, step: int | None) -> tuple[Any, list[Block]]:
         return begun, deltas
     if kind in WITH_INPUT and isinstance(given := block.get("input"), dict):
         said = json.dumps(given, ensure_ascii=False) if given else ""
-        return {**block, "input": {}}, [{"type": "input_json_delta", "partial_json": p} for p in _parts(said, step)]
+        if _is_readable(said):
+            return {**block, "input": {}}, [{"type": "input_json_delta", "partial_json": p} for p in _parts(said, step)]
     if kind == "compaction":
         told = {field: block.get(field) for field in REPLACE["compaction_delta"][1]}
         return {**block, **dict.fromkeys(told)}, [{"type": "compaction_delta", **told}]
     return block, []
+
+
+def _is_readable(said: str) -> bool:
+    """Half a character, and what is nested too deep, the SDK reads in a message and not in a delta."""
+    try:
+        return not said or jiter.from_json(said.encode()) is not None
+    except ValueError:
+        return False
 
 
 def _parts(text: str, step: int | None) -> list[str]:

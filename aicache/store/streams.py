@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from redis.exceptions import NoScriptError
 
-from aicache.core.live import BROKEN, Ended, Live
+from aicache.core.live import BROKEN, Ended, Last, Live
 from aicache.core.operations import Finish, News, Unavailable, Wait
 from aicache.core.records import Entry
 from aicache.core.streaming import Check, Leave, Outgrow, Share, Tail, Unfollow
@@ -40,10 +40,7 @@ class Streams:
 
     def perform(self, operation: Asked) -> Any:
         if isinstance(operation, Tail):
-            got, changed = operation.live.take(operation.at)
-            if got is None:
-                futures.wait({changed}, timeout=self._patience)
-            return got or operation.live.take(operation.at)[0]
+            return tail(operation, self._patience)
         make, reply = self._begun(operation), None
         if make is not None:
             with self._failing(operation):
@@ -52,10 +49,7 @@ class Streams:
 
     async def aperform(self, operation: Asked) -> Any:
         if isinstance(operation, Tail):
-            got, changed = operation.live.take(operation.at)
-            if got is None:
-                await ended(changed, self._patience)
-            return got or operation.live.take(operation.at)[0]
+            return await atail(operation, self._patience)
         make, reply = self._begun(operation), None
         if make is not None:
             with self._failing(operation):
@@ -171,6 +165,20 @@ class Streams:
     def _say(self, wanted: Sequence[Saying]) -> list[Any]:
         replies: list[Any] = self._connections.run(lambda keys, _: _saying(keys, wanted, self._ear.channel))
         return replies
+
+
+def tail(operation: Tail, seconds: float) -> bytes | Last | None:
+    got, changed = operation.live.take(operation.at)
+    if got is None:
+        futures.wait({changed}, timeout=seconds)
+    return got or operation.live.take(operation.at)[0]
+
+
+async def atail(operation: Tail, seconds: float) -> bytes | Last | None:
+    got, changed = operation.live.take(operation.at)
+    if got is None:
+        await ended(changed, seconds)
+    return got or operation.live.take(operation.at)[0]
 
 
 def _tailing(of: Wait | Check, at: int) -> Make:

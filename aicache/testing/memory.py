@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from aicache.core.lineage import Lineage
@@ -20,27 +19,12 @@ from aicache.core.records import CREDENTIAL_STATUSES, Ask, Entry, Failure, Stamp
 from aicache.core.streaming import Leave, Outgrow, Share, Tail, Unfollow
 from aicache.core.tags import Tag
 from aicache.store.ear import CHECK_EVERY
-from aicache.store.line import ended
 from aicache.store.news import said
-from aicache.store.streams import Asked
+from aicache.store.streams import Asked, atail, tail
+from aicache.testing.flights import Flight, tell, unheard
 
 FAILURE_LIFE = 2.0
 REMEMBERED = 1000
-
-
-def _unheard() -> Future[Entry | Failure | News]:
-    """Running, so that an async waiter who is cancelled does not cancel it for the others."""
-    news: Future[Entry | Failure | News] = Future()
-    news.set_running_or_notify_cancel()
-    return news
-
-
-@dataclass(slots=True)
-class _Flight:
-    token: str
-    news: Future[Entry | Failure | News] = field(default_factory=_unheard)
-    live: Live = field(default_factory=Live)
-    outgrown: bool = False
 
 
 class MemoryStore:
@@ -53,8 +37,8 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._entries: dict[tuple[str, str], Entry] = {}
         self._lineages: dict[tuple[str, str], Lineage] = {}
-        self._flights: dict[tuple[str, str, str], _Flight] = {}
-        self._ended: dict[str, _Flight] = {}
+        self._flights: dict[tuple[str, str, str], Flight] = {}
+        self._ended: dict[str, Flight] = {}
         self._failures: dict[tuple[str, str], tuple[float, int, Failure]] = {}
         self._stamps: dict[str, str] = {}
         self._asks: dict[tuple[str, str], Ask] = {}
@@ -79,10 +63,7 @@ class MemoryStore:
                 wait(awaited, _seconds(operation), FIRST_COMPLETED)
                 return self._heard(operation)
         if isinstance(operation, Tail):
-            got, changed = operation.live.take(operation.at)
-            if got is None:
-                wait([changed], CHECK_EVERY)
-            return got or operation.live.take(operation.at)[0]
+            return tail(operation, CHECK_EVERY)
         return self._at_once(operation)
 
     async def aperform(self, operation: Look | Capture | Lead | Wait | Finish | Asked) -> Any:
@@ -93,10 +74,7 @@ class MemoryStore:
                     await asyncio.wait(wrapped, timeout=_seconds(operation), return_when=asyncio.FIRST_COMPLETED)
                 return self._heard(operation)
         if isinstance(operation, Tail):
-            got, changed = operation.live.take(operation.at)
-            if got is None:
-                await ended(changed, CHECK_EVERY)
-            return got or operation.live.take(operation.at)[0]
+            return await atail(operation, CHECK_EVERY)
         return self._at_once(operation)
 
     def leads(self, token: str) -> bool:
@@ -117,8 +95,8 @@ class MemoryStore:
 
     def _let_go(self) -> None:
         for flight in self._flights.values():
-            _tell(flight, News.LOOK_AGAIN)
-            flight.news = _unheard()
+            tell(flight, News.LOOK_AGAIN)
+            flight.news = unheard()
 
     def _at_once(self, operation: Look | Capture | Lead | Finish | Asked) -> Any:
         with self._lock:
@@ -158,7 +136,7 @@ class MemoryStore:
                 return flight.live.is_followed_here
             case Outgrow():
                 flight.outgrown = True
-                _tell(flight, News.NOT_SHARED)
+                tell(flight, News.NOT_SHARED)
 
     def _look(self, ask: Ask) -> Seen:
         now = time.time()
@@ -189,7 +167,7 @@ class MemoryStore:
         """Nobody waits any more for who is at it, and who is at it stores nothing."""
         self._entries.pop((place[0], place[1]), None)
         for line in [line for line in self._flights if line[:2] == place]:
-            _tell(self._flights.pop(line), News.LOOK_AGAIN)
+            tell(self._flights.pop(line), News.LOOK_AGAIN)
 
     def standing(self, tags: Sequence[Tag]) -> list[str]:
         """How the tags stand: by this, what hung on them can be counted after they died."""
@@ -235,7 +213,7 @@ class MemoryStore:
             if flight.outgrown:
                 return News.NOT_SHARED
             return Held(flight.token, float("inf"))
-        flight = self._flights[line] = _Flight(secrets.token_hex(16))
+        flight = self._flights[line] = Flight(secrets.token_hex(16))
         return Led(flight.token)
 
     def _finish(self, finish: Finish) -> bool:
@@ -261,7 +239,7 @@ class MemoryStore:
                 self._lineages[ask.tenant, ask.lineage] = lineage
             kept = stands or not finish.keep
         heard = said(finish)
-        _tell(flight, heard.told)
+        tell(flight, heard.told)
         heard.end(flight.live)
         return kept
 
@@ -278,7 +256,7 @@ class MemoryStore:
         finally:
             flight.live.leave()
 
-    def _flight(self, wait: Wait) -> _Flight | None:
+    def _flight(self, wait: Wait) -> Flight | None:
         with self._lock:
             if self._down or self._closed:
                 return None
@@ -300,11 +278,6 @@ class MemoryStore:
         if self._closed:
             raise Unavailable("closed")
         return News.LOOK_AGAIN
-
-
-def _tell(flight: _Flight, news: Entry | Failure | News) -> None:
-    if not flight.news.done():
-        flight.news.set_result(news)
 
 
 def _place(ask: Ask) -> tuple[str, str]:

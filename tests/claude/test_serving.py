@@ -180,28 +180,6 @@ def test_the_beta_path_is_cached_under_keys_of_its_own(asker: Asker, claude: Cla
     assert [call.status for call in calls] == ["miss", "miss", "hit", "miss"]
 
 
-def test_streams_pass_by_and_say_so(asker: Asker, claude: ClaudeServer) -> None:
-    def ask(client: Any) -> Any:
-        with client.messages.stream(**QUESTION) as helper:
-            told = aicache.info(helper)
-            events = list(client.messages.create(**QUESTION, stream=True))
-            return told, helper.get_final_message(), events
-
-    async def aask(client: Any) -> Any:
-        async with client.messages.stream(**QUESTION) as helper:
-            told = aicache.info(helper)
-            events = [event async for event in await client.messages.create(**QUESTION, stream=True)]
-            return told, await helper.get_final_message(), events
-
-    with aicache.scope(tenant="acme") as calls:
-        told, message, events = asker.run(ask if asker.colour == "sync" else aask)
-
-    assert text(message)
-    assert events[-1].type == "message_stop"
-    assert told == calls.last
-    assert [(call.status, call.reason) for call in calls] == [("bypass", "stream")] * 2
-
-
 def test_a_stream_that_is_asked_for_in_the_extra_body_is_not_read_for_its_caller(asker: Asker) -> None:
     asked = {**QUESTION, "extra_body": {"stream": True}}
 

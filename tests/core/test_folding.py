@@ -416,6 +416,16 @@ class TestUnfolding:
         assert ended["usage"] == usage
         assert stopped == {"type": "message_stop"}
 
+    @pytest.mark.parametrize("text", ['"\\ud83d"', "[" * 300 + "]" * 300], ids=["half a character", "deep"])
+    def test_gives_an_input_that_the_sdk_reads_in_no_delta_in_one_piece(self, text: str) -> None:
+        block = {**TOOL_BLOCK, "input": {"a": json.loads(text)}}
+        message = {**START["message"], "content": [block], "stop_reason": "tool_use"}
+        body, recording = b"".join(map(written, unfolded(message, 3))), Recording()
+        recording.feed(body)
+
+        assert json.loads(recording.body)["content"] == [block]
+        assert SDK.streamed(body) == SDK.plain(as_json(message))
+
     def test_passes_half_a_character_on(self) -> None:
         content = [{"type": "text", "text": "\ud83d"}]
         recording = Recording()

@@ -260,7 +260,7 @@ class TestAStream:
         assert json.loads(recording.body) == MESSAGE
 
     @BODIES
-    def test_is_whole_wherever_it_breaks_off_never(self, body: bytes) -> None:
+    def test_is_not_whole_wherever_it_breaks_off(self, body: bytes) -> None:
         for length in range(len(body)):
             recording = Recording()
             recording.feed(body[:length])

@@ -314,9 +314,11 @@ def test_a_stream_that_its_caller_leaves_and_its_follower_has_left_is_closed(
     leader, follower, *_ = five
     gate = Gate(OPENING + 2)
     answering(claude, {tenant: Reply.text(4 * TEXT, gate=gate, pace=PACE)})  # some seconds, if nobody closes it
-    ask(leader, kind, tenant, until=3)
+    ask(leader, kind, tenant, until=4)
     in_the_middle(leader, 2)
-    ask(follower, kind, tenant, until=2)
+    ask(follower, kind, tenant, until=3)
+    came([follower], reading=1)
+    gate.let(1)  # and the leader's process sees that it is followed
     assert follower.answer()["left"]
     gate.open()
     told = leader.answer()

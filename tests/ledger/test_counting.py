@@ -67,7 +67,7 @@ class TestACall:
             "(nobody)": {"unscoped": 1, "upstream_calls": 1},
         }
 
-    def test_that_streams_is_counted_as_it_begins(self, asker: Asker, claude: ClaudeServer) -> None:
+    def test_that_streams_is_counted_when_it_has_been_read(self, asker: Asker, claude: ClaudeServer) -> None:
         with aicache.scope(tenant="acme"):
             if asker.colour == "sync":
                 asker.run(lambda client: [*client.messages.create(**QUESTION, stream=True)])
@@ -78,7 +78,7 @@ class TestACall:
                         pass
 
                 asker.run(streaming)
-        assert told() == {"bypass": 1, "upstream_calls": 1}
+        assert told() == {"miss": 1, "upstream_calls": 1}
 
     def test_that_waits_for_anothers_is_coalesced(self, asker: Asker, claude: ClaudeServer) -> None:
         with aicache.scope(tenant="acme"), held(claude, (1, 9)):

@@ -1,0 +1,30 @@
+"""One leader's call, as a store in memory knows it."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from aicache.core.live import Live
+from aicache.core.operations import News
+from aicache.core.records import Entry, Failure
+
+
+def unheard() -> Future[Entry | Failure | News]:
+    """Running, so that an async waiter who is cancelled does not cancel it for the others."""
+    news: Future[Entry | Failure | News] = Future()
+    news.set_running_or_notify_cancel()
+    return news
+
+
+@dataclass(slots=True)
+class Flight:
+    token: str
+    news: Future[Entry | Failure | News] = field(default_factory=unheard)
+    live: Live = field(default_factory=Live)
+    outgrown: bool = False
+
+
+def tell(flight: Flight, news: Entry | Failure | News) -> None:
+    if not flight.news.done():
+        flight.news.set_result(news)

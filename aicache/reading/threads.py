@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from aicache.core.driver import drive
 from aicache.core.operations import Flow, Operation, Unavailable
 from aicache.core.streaming import Begin, Left, Pull, Withhold
 from aicache.reading.passage import AHEAD, Passage
+
+
+# Who is interrupted is waited for, so that who has left finds its call ended; it may not be to be interrupted.
+PROMPT: Final = 0.5
 
 
 class Reading(Passage):
@@ -53,6 +57,8 @@ class Reading(Passage):
         elif self._upstream is not None and not self._is_needed():  # whoever waits for upstream sees it, too late
             self._interrupted = True
             self._upstream.interrupt()
+            if self._driving.acquire(timeout=PROMPT):
+                self._driving.release()
 
     def _is_needed(self) -> bool:
         """While another thread drives the flow."""

@@ -288,6 +288,7 @@ def test_the_leaders_memory_and_its_readers_are_bounded(store: Store, there: Per
     while not isinstance(got := there(Tail(live, at)), Last):
         assert time.monotonic() < deadline
         leading.reads(b"x" * 16_384)
+        time.sleep(0.005)  # for the threads that tell and hear
     assert got.ended == Ended("broken")
 
 

@@ -111,23 +111,25 @@ def _shared(claude: ClaudeControl, beside: Worker, leader: Worker, others: list[
                 rounds.add(*told)
         if at >= 0:
             bare += bare_lags
-    row("a stream beside, without the cache", alone.beside)
+    print("  From the first event to the last:")
+    row("beside, without the cache (floor)", alone.beside)
     row("the leader, alone", alone.leader, alone.beside)
-    row("a stream beside, while it is followed", followed.beside, alone.beside)
+    row("beside it, while it is followed", followed.beside, alone.beside)
     row("the leader, followed", followed.leader, alone.leader)
     print(
         f"  followers slow their leader down by a factor of {median(followed.leader) / median(alone.leader):.3f}, and "
-        f"this machine by {median(followed.beside) / median(alone.beside):.3f} (promised: not measurably)"
+        f"who streams beside by {median(followed.beside) / median(alone.beside):.3f} (promised: not measurably)"
     )
     print("  From the socket to the caller, for each event:")
     _row("beside, without the cache (floor)", followed.beside_waits)
     _row("the leader, alone", alone.leader_waits, followed.beside_waits)
     _row("the leader, followed", followed.leader_waits, followed.beside_waits)
-    print("  After the leader's caller, for each event and follower (promised: at most 50 ms in the median):")
+    print("  After its leader, for each event and follower (promised: at most 50 ms in the median):")
     _row("PUBLISH and one queue each (floor)", bare)
     _row("streaming followers", followed.lags, bare)
-    _row("plain ones, after its end", followed.ends)
-    print(f"  upstream was called {followed.calls / ROUNDS:g} times in each round; {dict(followed.statuses)}")
+    _row("the same, after its leader's socket", followed.socket_lags, bare)
+    _row("plain ones, after its end", followed.ends, bare)
+    print(f"  upstream calls in each round: {followed.calls / ROUNDS:g}; followers: {dict(followed.statuses)}")
 
 
 class _Rounds:
@@ -139,6 +141,7 @@ class _Rounds:
         self.leader_waits: Times = []
         self.beside_waits: Times = []
         self.lags: Times = []
+        self.socket_lags: Times = []
         self.ends: Times = []
         self.statuses: Counter[str] = Counter()
         self.calls = 0
@@ -152,6 +155,7 @@ class _Rounds:
         for other in others:
             for seen in other["streams"]:
                 self.lags += [had - first for had, first in zip(seen, led, strict=True)]
+                self.socket_lags += [had - came for had, came in zip(seen, leader["socket"], strict=True)]
             self.ends += [had - led[-1] for had in other["plains"]]
             self.statuses.update(other["statuses"])
         self.calls += calls
@@ -174,7 +178,9 @@ def _bare_round(claude: ClaudeControl, leader: Worker, others: list[Worker]) -> 
     claude.set(reset=True, script=[{"text": TEXT, "pace": PACE, "latency": LATENCY}])
     channel = uuid.uuid4().hex
     for other in others:
-        other.tell("bare", channel=channel, queues=STREAMS, events=len(TEXT) // DELTA + 5)  # that the SDK gives: pings apart
+        other.tell(
+            "bare", channel=channel, queues=STREAMS, events=len(TEXT) // DELTA + 5
+        )  # that the SDK gives: pings apart
     for other in others:
         assert other.hear() == "listening"
     led = leader.tell("ask", how="plain", streams=1, words=channel, channel=channel).hear()["streams"][0]

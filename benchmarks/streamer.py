@@ -35,11 +35,11 @@ def _set_up(job: dict[str, Any]) -> None:
     import django
     from django.conf import settings
 
-    database = {"ENGINE": "django.db.backends.sqlite3", "NAME": job["database"]}
+    database = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": job["database"]}}
     settings.configure(
         USE_TZ=True,
         INSTALLED_APPS=["aicache"],
-        DATABASES={"default": database},
+        DATABASES=database if job["database"] else {},
         CACHES={"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": job["redis"]}},
         AICACHE={"SINGLE_TENANT": True},
     )
@@ -51,7 +51,7 @@ def _set_up(job: dict[str, Any]) -> None:
 
 
 class Socket(httpx2.HTTPTransport):
-    """Notes when each event came; or gives what there is in ``kept`` instead."""
+    """Notes when each event came, ``kept`` apart: what there is of that is given instead."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,13 +97,13 @@ class Desk:
             list(client.messages.create(**_question("warms up"), stream=True))
         self._ours.messages.create(**_question("warms up"))
 
-    def first(self, colour: str) -> tuple[Times, Times]:
+    def first(self, colour: str, pairs: int) -> tuple[Times, Times]:
         """Until the first event, without the cache and with it; all the rest is read too."""
-        return self._first() if colour == "sync" else asyncio.run(self._afirst())
+        return self._first(pairs) if colour == "sync" else asyncio.run(self._afirst(pairs))
 
-    def _first(self) -> tuple[Times, Times]:
+    def _first(self, pairs: int) -> tuple[Times, Times]:
         took: dict[Any, Times] = {self._plain: [], self._ours: []}
-        for client in _alternating(self._plain, self._ours):
+        for client in _alternating([*took], pairs):
             began = time.perf_counter()
             events = client.messages.create(**_question(uuid.uuid4().hex), stream=True)
             next(events)
@@ -111,7 +111,7 @@ class Desk:
             list(events)
         return took[self._plain], took[self._ours]
 
-    async def _afirst(self) -> tuple[Times, Times]:
+    async def _afirst(self, pairs: int) -> tuple[Times, Times]:
         import anthropic
 
         import aicache
@@ -119,7 +119,7 @@ class Desk:
         async with anthropic.AsyncAnthropic(base_url=self._url, api_key="k", max_retries=0) as plain:
             ours = aicache.wrap(plain)
             took: dict[Any, Times] = {plain: [], ours: []}
-            for client in _alternating(plain, ours):
+            for client in _alternating([*took], pairs):
                 began = time.perf_counter()
                 events = await client.messages.create(**_question(uuid.uuid4().hex), stream=True)
                 await anext(events)
@@ -159,7 +159,7 @@ class Desk:
             _all([*threads, *(threading.Thread(target=plain) for _ in range(plains))])
         return {"streams": seen, "plains": ends, "statuses": statuses, "socket": self._socket.came}
 
-    def bare(self, channel: str, queues: int) -> list[Times]:
+    def bare(self, channel: str, queues: int, events: int) -> list[Times]:
         """The least that many threads can do to hear of each event: one subscription, and a queue for each."""
         import redis
 
@@ -175,26 +175,24 @@ class Desk:
             pubsub.subscribe(channel)
             assert pubsub.get_message(timeout=10)
             print(json.dumps("listening"), flush=True)
-            listener = threading.Thread(target=_tell_all, args=(pubsub, boxes))
+            listener = threading.Thread(target=_tell_all, args=(pubsub, boxes, events))
             _all([*threads, listener])
         return seen
 
-    def replay(self) -> tuple[Times, Times, Times]:
+    def replay(self, times: int) -> tuple[Times, Times, Times]:
         """How long it takes to read a stream whole: from memory, from upstream, and kept."""
         asked = _question("is kept")
-        kept = self._plain.messages.with_streaming_response.create(**asked, stream=True)
-        with kept as response:
+        with self._plain.messages.with_streaming_response.create(**asked, stream=True) as response:
             body = response.read()
         list(self._ours.messages.create(**asked, stream=True))
         took: tuple[Times, Times, Times] = ([], [], [])
+        ways = (self._plain, body), (self._plain, b""), (self._ours, b"")
         for _ in range(times):
-            for times, client, memory in zip(
-                took, (self._plain, self._plain, self._ours), (body, b"", b""), strict=True
-            ):
-                self._socket.kept = memory
+            for (client, kept), each in zip(ways, took, strict=True):
+                self._socket.kept = kept
                 began = time.perf_counter()
                 events = list(client.messages.create(**asked, stream=True))
-                times.append(time.perf_counter() - began)
+                each.append(time.perf_counter() - began)
                 assert events[-1].type == "message_stop"
         return took
 
@@ -203,13 +201,13 @@ def _question(words: str) -> dict[str, Any]:
     return {"model": "claude-sonnet-5", "max_tokens": 8000, "messages": [{"role": "user", "content": words}]}
 
 
-def _alternating(one: Any, other: Any) -> Iterator[Any]:
+def _alternating(clients: list[Any], pairs: int) -> Iterator[Any]:
     for at in range(pairs):
-        yield from (one, other) if at % 2 else (other, one)
+        yield from clients if at % 2 else reversed(clients)
 
 
-def _tell_all(pubsub: Any, boxes: list[SimpleQueue[bool]]) -> None:
-    for _ in range(EVENTS):
+def _tell_all(pubsub: Any, boxes: list[SimpleQueue[bool]], events: int) -> None:
+    for _ in range(events):
         while (pubsub.get_message(timeout=10) or {}).get("type") != "message":
             pass
         for box in boxes:

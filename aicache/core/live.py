@@ -44,8 +44,9 @@ class Live:
 
     Of a stream of more than ``most`` bytes only the end is remembered: ``outgrown``. Who reads more slowly than that
     forgets has lost it. ``begun``: done when there is something to read, or nothing will be. ``followed``: called when
-    somebody besides the writer's own caller has come to depend on it; ``grown``: when it has grown. ``checked``: for
-    those who look after it, when they last did; ``missed``: whether its leader was not found then.
+    somebody besides the writer's own caller has come to depend on it; ``grown``: when it has grown. ``has_gap``: what
+    was received last comes after what is missing. For those who look after it, ``checked``: when they last did;
+    ``missed``: its leader was not found then.
     """
 
     def __init__(self) -> None:
@@ -55,7 +56,7 @@ class Live:
         self.followed: Callable[[], None] | None = None
         self.grown: Callable[[], None] | None = None
         self.checked = 0.0
-        self.missed = False
+        self.missed = self.has_gap = False
         self._lock = threading.Lock()
         self._changed: Future[None] = _unresolved()
         self._data = bytearray()
@@ -87,6 +88,7 @@ class Live:
         """What another process has fed, at its place. → whether nothing is missing before it."""
         with self._lock:
             missing = at - self.position
+            self.has_gap = missing > 0
             if missing > 0:
                 self._change()  # who reads here asks for it
                 return False

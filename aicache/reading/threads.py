@@ -11,7 +11,6 @@ from aicache.core.operations import Flow, Operation, Unavailable
 from aicache.core.streaming import Begin, Left, Pull, Withhold
 from aicache.reading.passage import AHEAD, Passage
 
-
 # Who is interrupted is waited for, so that who has left finds its call ended; it may not be to be interrupted.
 PROMPT: Final = 0.5
 

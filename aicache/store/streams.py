@@ -155,6 +155,9 @@ class Streams:
         if verb == b"there":
             live.missed = False
             live.receive(live.position, found)
+        elif verb == b"outgrown":
+            if live.has_gap:  # nobody has it any more
+                live.end(BROKEN)
         elif (entry := _left(check, found)) is not None:
             live.end(Ended("whole", entry))
         elif live.missed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -206,14 +207,51 @@ def read_bytes(live: Live) -> bytes:
     return live.since(live.start) or b""
 
 
+def deafen(store: Store) -> None:
+    """Its connection dies, and it has heard so."""
+    if (pubsub := store.ear._pubsub) is not None:
+        pubsub.connection._sock.shutdown(socket.SHUT_RDWR)
+    deadline = time.monotonic() + 10
+    while store.ear.listening:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_of_one_that_has_outgrown_its_limit_what_was_missed_is_lost(store: Store, there: Perform) -> None:
+    leading = Leading(store, most=100).reads(*EVENTS[:4])
+    live = joined(there, leading)
+    assert read(there, leading, live, len(leading.read)) == leading.read
+    leading.reads(*EVENTS[4:8])
+    store.perform(leading.of(Outgrow))
+    assert read(there, leading, live, len(leading.read)) == leading.read
+    before = leading.read
+    deafen(there.store)
+    leading.reads(EVENTS[8])
+    until_told(store, leading)
+    deadline = time.monotonic() + 10
+    while not there.store.ear.listening:
+        assert time.monotonic() < deadline
+        there(leading.of(Check, live))
+        time.sleep(0.005)
+    leading.reads(EVENTS[9])
+    assert read(there, leading, live) == Last(before, Ended("broken"))
+
+
+def until_told(store: Store, leading: Leading) -> None:
+    deadline = time.monotonic() + 10
+    while store.streams._voice.told_to(leading.token) != leading.live.position:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
 def test_what_was_missed_while_the_ear_was_deaf_is_asked_for(store: Store, there: Perform, server: redis.Redis) -> None:
     leading = Leading(store).reads(*EVENTS[:5])
     live = joined(there, leading)
     for _ in range(3):
-        server.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        deafen(there.store)
         leading.reads(*EVENTS[5:10])
     assert read(there, leading, live, len(leading.read)) == leading.read
-    server.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    deafen(there.store)
     entry = leading.entry()
     assert leading.ends(entry=entry, keep=True, share=True)
     assert read(there, leading, live) == Last(leading.read, Ended("whole", entry))

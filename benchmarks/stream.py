@@ -19,7 +19,7 @@ from aicache.testing.valkey import Valkey
 from benchmarks.figures import progress, row, title
 from benchmarks.streamer import DELTA, Times
 
-PAIRS = 300
+PAIRS = 200
 PROCESSES, STREAMS, PLAINS, ROUNDS = 4, 22, 3, 4
 PACE, LATENCY = 0.03, 1.0  # s: all followers have come before the first event
 TEXT = "What is said to all, " * 56  # about 100 events

@@ -85,8 +85,13 @@ class Live:
                 tell()
 
     def receive(self, at: int, data: bytes) -> bool:
-        """What another process has fed, at its place. → whether nothing is missing before it."""
+        """What another process has fed, at its place. → whether nothing is missing before it. What no leader of this
+        version can have fed is left alone."""
         with self._lock:
+            if not self._start and not (at == 0 and self._read_preface(data)):
+                self.has_gap = True
+                self._change()
+                return False
             missing = at - self.position
             self.has_gap = missing > 0
             if missing > 0:
@@ -171,8 +176,6 @@ class Live:
             tell()
 
     def _append(self, more: bytes) -> None:
-        if not self._start:
-            self._read_preface(more)
         self._data += more
         if self.position - self._start > self._most:
             self.outgrown = True
@@ -185,12 +188,17 @@ class Live:
         if self._aloud and self.position > self._start:
             _resolve(self.begun)
 
-    def _read_preface(self, first: bytes) -> None:
+    def _read_preface(self, first: bytes) -> bool:
         """The first that is received has it whole."""
-        (length,) = LENGTH.unpack_from(first)
+        try:
+            (length,) = LENGTH.unpack_from(first)
+            headers, most = json.loads(first[LENGTH.size : LENGTH.size + length])
+            self._headers = tuple((str(name), str(value)) for name, value in headers)
+            self._most = float(most)
+        except (struct.error, ValueError, TypeError):
+            return False
         self._start = LENGTH.size + length
-        headers, self._most = json.loads(first[LENGTH.size : self._start])
-        self._headers = tuple((name, value) for name, value in headers)
+        return True
 
     def _change(self) -> None:
         changed, self._changed = self._changed, _unresolved()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import uuid
 from collections import Counter
@@ -435,6 +436,7 @@ class TestTasks:
         async def main(client: Any) -> None:
             stream = await client.messages.create(**QUESTION, stream=True)
             del stream
+            gc.collect()  # early versions of the SDK hold it in a cycle
             await auntil(lambda: not claude.in_flight, "upstream is not closed")
 
         with gated(claude, Reply.text(TEXT)):
@@ -447,6 +449,7 @@ def test_a_stream_that_is_dropped_unread_leaves_nothing_behind(claude: ClaudeSer
         with aicache.wrap(anthropic.Anthropic(base_url=claude.url, api_key="k", max_retries=0)) as client:
             stream = client.messages.create(**QUESTION, stream=True)
             del stream
+            gc.collect()
             until(lambda: not claude.in_flight, "upstream is not closed")
     ours = {thread.name for thread in threading.enumerate()} - threads
     assert not {name for name in ours if name == "aicache-stream"}

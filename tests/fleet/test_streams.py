@@ -331,30 +331,32 @@ def test_a_stream_that_its_caller_leaves_and_its_follower_has_left_is_closed(
     assert claude.count == 2
 
 
-@COLOURS
 def test_followers_that_leave_or_are_killed_disturb_nobody(
-    claude: ClaudeServer, five: list[Process], tenant: str, in_tasks: bool
+    claude: ClaudeServer, five: list[Process], tenant: str
 ) -> None:
-    leader, leaves, stays, *_ = five
+    leader, in_threads, in_tasks, leaving, cancelled = five
     gate = Gate(OPENING + 2)
     answering(claude, {tenant: Reply.text(TEXT, gate=gate)})
-    leader.ask(*streaming(tenant), in_tasks=in_tasks)
+    leader.ask(*streaming(tenant))
     in_the_middle(leader, 2)
     with fleet(1, claude) as (victim,):
         who = [*streaming(tenant, 3), *plain(tenant, 2)]
-        victim.ask(*who, in_tasks=in_tasks)
-        stays.ask(*who, in_tasks=in_tasks)
-        leaves.ask(*streaming(tenant, 2, until=2), *streaming(tenant, 2, until=4), in_tasks=in_tasks)
-        came([leaves, stays, victim], reading=8, waiting=4)
+        victim.ask(*who)
+        in_threads.ask(*who)
+        in_tasks.ask(*who, in_tasks=True)
+        leaving.ask(*streaming(tenant, 2, until=3))
+        cancelled.ask(*streaming(tenant, 2, until=3, is_cancelled=True), in_tasks=True)
+        came([victim, in_threads, in_tasks, leaving, cancelled], reading=13, waiting=6)
         victim.kill()
-        gate.let(2)
-        assert [answer.get("left") for answer in leaves.answers()] == [True] * 4
+        gate.let(1)
+        left = [answer.get("left") for process in (leaving, cancelled) for answer in process.answers()]
     gate.open()
-    answers = [leader.answer(), *stays.answers()]
+    answers = [leader.answer(), *in_threads.answers(), *in_tasks.answers()]
 
-    assert [answer.get("status") for answer in answers] == ["miss"] + ["coalesced"] * 5
+    assert left == [True] * 4
+    assert [answer.get("status") for answer in answers] == ["miss"] + ["coalesced"] * 10
     assert all(answer["message"] == answers[0]["message"] for answer in answers)
     assert text_of(answers[0]) == TEXT
     assert claude.count == 1
-    assert next_call(leaves, tenant) == ("hit", "")
+    assert next_call(leaving, tenant) == ("hit", "")
     assert kept_in_redis(tenant) == ["e", "l"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from contextlib import suppress
 from typing import Any
@@ -62,30 +61,18 @@ class Source(_Source):
 
 
 class AsyncSource(_Source):
-    """Who waits for a piece may be cancelled: it is there for who asks next."""
+    """Who is cancelled as it waits for a piece has closed it."""
 
     def __init__(self, response: Any, headers: Headers) -> None:
         super().__init__(response, headers)
         self._chunks = self._shadow.aiter_bytes()
-        self._reading: asyncio.Task[bytes | None] | None = None
 
     async def pull(self) -> bytes | None:
-        if self._reading is None:
-            self._reading = asyncio.get_running_loop().create_task(self._next())
-        await asyncio.wait({self._reading})
-        read, self._reading = self._reading, None
-        return read.result()
+        return await anext(self._chunks, None)
 
     async def close(self) -> None:
-        reading, self._reading = self._reading, None
-        if reading is not None and not reading.done():
-            reading.cancel()
-            await asyncio.wait({reading})
         await self._chunks.aclose()
         await self._shadow.aclose()
 
     def interrupt(self) -> None:
         """There is no other thread."""
-
-    async def _next(self) -> bytes | None:
-        return await anext(self._chunks, None)

@@ -50,6 +50,11 @@ class Passage:
         return self._upstream is not None
 
     @property
+    def _is_followed(self) -> bool:
+        """Whether others are known to need it."""
+        return self.is_own and self._live.is_followed
+
+    @property
     def is_done(self) -> bool:
         """Whether nothing is left to be let go of."""
         return self._is_over
@@ -111,7 +116,7 @@ class Passage:
 
     def _must_ask_again(self) -> bool:
         late = time.monotonic() - self._asked > ASK_AGAIN
-        return self._left and not self._has_ended and late and not self._live.is_followed
+        return self._left and not self._has_ended and late and not self._is_followed
 
     def _outcome(self) -> None:
         """At the end, and once: raises what went wrong."""

@@ -26,7 +26,7 @@ class Reading(Passage):
         self._interrupted = False
         if self.is_own:
             self._live.followed = self._help
-            if self._live.is_followed:
+            if self._is_followed:
                 self._help()
 
     def read(self) -> bytes | None:
@@ -62,7 +62,7 @@ class Reading(Passage):
     def _is_needed(self) -> bool:
         """While another thread drives the flow."""
         begin = self._begin
-        if begin.drains or self._live.is_followed:
+        if begin.drains or self._is_followed:
             return True
         try:
             return begin.leave is not None and bool(self._perform(begin.leave))

@@ -30,12 +30,14 @@ BATCH: Final = 64
 
 @dataclass(slots=True)
 class Told:
-    """``share``: whose it is. ``at``: up to where it is told. ``due``: when the next may be."""
+    """``share``: whose it is. ``at``: up to where it is told. ``due``: when the next may be. ``noticed``: it has grown
+    since it was looked at."""
 
     share: Share
     live: Live
     at: int = 0
     due: float = 0.0
+    noticed: bool = False
 
 
 Saying = tuple[Told, bytes | None]
@@ -54,8 +56,8 @@ class Voice:
 
     def share(self, share: Share, live: Live) -> None:
         """Tells of a stream as it grows, until it is dropped."""
-        self._streams[share.token] = Told(share, live)
-        live.grown = lambda: self._notice(share.token)
+        told = self._streams[share.token] = Told(share, live)
+        live.grown = lambda: self._notice(told)
 
     def told_to(self, token: str) -> int | None:
         """Up to where others have been told of it; None where they are told nothing."""
@@ -67,8 +69,12 @@ class Voice:
         if (told := self._streams.pop(token, None)) is not None:
             told.live.grown = None
 
-    def _notice(self, token: str) -> None:
-        self._grown.put(token)
+    def _notice(self, told: Told) -> None:
+        """Once until it is told: nobody is woken for each piece."""
+        if told.noticed:
+            return
+        told.noticed = True
+        self._grown.put(told.share.token)
         if not self._speaks:
             with self._lock:
                 if not self._speaks:
@@ -106,6 +112,7 @@ class Voice:
     def _tell(self, due: list[Told], noticed: set[str]) -> None:
         wanted: list[Saying] = []
         for told in due:
+            told.noticed = False
             more = told.live.since(told.at)
             if more is None:
                 wanted.append((told, None))

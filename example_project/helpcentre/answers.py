@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import anthropic
 from django.conf import settings
@@ -32,11 +32,12 @@ not say, tell the visitor so. Answer in {language}, in three sentences at most, 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``info``: what the cache did."""
+    """``info``: what the cache did. ``first``: seconds until the first word was there, of the ``seconds`` in all."""
 
     text: str
     info: aicache.CallInfo
     seconds: float
+    first: float = 0.0
 
 
 class NoAnswer(Exception):
@@ -64,6 +65,7 @@ def ask(
     refresh: bool = False,
     bypass: bool = False,
     idempotency_key: str | None = None,
+    stream: bool = False,
 ) -> Answer:
     """Claude's answer, or the one kept for the same question. Call it in a scope of the tenant's. Raises NoAnswer.
 
@@ -77,19 +79,32 @@ def ask(
     about = {"sources": [article]} if article else {"tags": [ALL_ARTICLES]}
     how = {"refresh": refresh, "bypass": bypass, "idempotency_key": idempotency_key}
     with aicache.scope(policy="chat", **how, **about) as calls:
+        request: Any = {
+            "model": settings.HELPCENTRE_MODEL,
+            "max_tokens": MOST_TOKENS,
+            "system": system,
+            "messages": [{"role": "user", "content": question}],
+        }
         try:
-            message = client().messages.create(
-                model=settings.HELPCENTRE_MODEL,
-                max_tokens=MOST_TOKENS,
-                system=system,
-                messages=[{"role": "user", "content": question}],
-            )
+            if stream:
+                return _streamed(request, began)
+            message = client().messages.create(**request)
         except (anthropic.AnthropicError, TypeError) as error:  # TypeError: the SDK was given no key
             logger.warning("Claude gave no answer", exc_info=True)
             raise NoAnswer(calls.last, time.perf_counter() - began) from error
     seconds = time.perf_counter() - began
     text = "".join(block.text for block in message.content if block.type == "text")
     return Answer(text, aicache.info(message), seconds)
+
+
+def _streamed(request: Any, began: float) -> Answer:
+    """Word by word, as it comes."""
+    first, words = 0.0, []
+    with client().messages.stream(**request) as stream:
+        for word in stream.text_stream:
+            first = first or time.perf_counter() - began
+            words.append(word)
+    return Answer("".join(words), aicache.info(stream), time.perf_counter() - began, first)
 
 
 def prompt(tenant: Tenant, articles: Iterable[Article]) -> str:

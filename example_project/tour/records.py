@@ -11,7 +11,7 @@ from typing import Any, Self
 @dataclass(frozen=True, slots=True)
 class Question:
     """``times``: by so many threads of one process at once. ``article``: the title of the one that it is about.
-    ``once``: its idempotency key."""
+    ``once``: its idempotency key. ``stream``: word by word."""
 
     tenant: str
     text: str
@@ -20,6 +20,7 @@ class Question:
     refresh: bool = False
     article: str = ""
     once: str | None = None
+    stream: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class Saved:
 @dataclass(frozen=True, slots=True)
 class Seen:
     """How one question ended. ``usd_saved`` is None where no price is known. ``key``: the answer's. ``differs``: what
-    was another in the request that its idempotency key had been used for."""
+    was another in the request that its idempotency key had been used for. ``first``: seconds until the first word of a
+    stream."""
 
     text: str
     status: str
@@ -54,6 +56,7 @@ class Seen:
     reason: str = ""
     key: str = ""
     differs: str = ""
+    first: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "usd_saved": None if self.usd_saved is None else str(self.usd_saved)}

@@ -12,6 +12,7 @@ from example_project.tour.fresh import Changed, KilledSaver, Overtaken, Purged
 from example_project.tour.records import Outcome, Question, Run, Seen
 from example_project.tour.stage import Stage
 from example_project.tour.step import Step, expect, one_answer
+from example_project.tour.streams import Streamed
 
 REFUND: Final = "Can I get my money back?"
 DELIVERY: Final = "How long does delivery take?"
@@ -167,6 +168,7 @@ STEPS: Final[tuple[type[Step], ...]] = (
     OtherTenant,
     Bypass,
     KilledLeader,
+    Streamed,
     Once,
     Changed,
     Overtaken,

@@ -35,6 +35,9 @@ class Upstream(Protocol):
     def delay(self, seconds: float | None) -> None:
         """Lets every later call take at least so long; None: as long as at the start."""
 
+    def slowly(self, text: str, pause: float) -> bool:
+        """Has the next answer say this, with a pause before each few words. → whether that can be had."""
+
 
 class CountedStandIn(StandIn):
     """The stand-in; its own count is what counts."""
@@ -55,6 +58,10 @@ class CountedStandIn(StandIn):
     def delay(self, seconds: float | None) -> None:
         self._now = self.latency if seconds is None else seconds
         self.control.set(latency=self._now)
+
+    def slowly(self, text: str, pause: float) -> bool:
+        self.control.set(script=[{"text": text, "pace": pause, "latency": 0.0}])
+        return True
 
 
 class Door:
@@ -117,6 +124,10 @@ class Door:
 
     def delay(self, seconds: float | None) -> None:
         self._delay = seconds or 0.0
+
+    def slowly(self, text: str, pause: float) -> bool:
+        """Nobody tells the real one what to say; and it comes through the door in one piece."""
+        return False
 
     def pass_on(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         """Status, headers and body of what the real API says."""

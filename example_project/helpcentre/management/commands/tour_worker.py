@@ -51,6 +51,7 @@ def _ask(question: Question) -> Seen:
     tenant, title = TENANTS[question.tenant], question.article
     article = Article.objects.get(tenant=tenant.slug, title=title) if title else None
     how = {"bypass": question.bypass, "refresh": question.refresh, "idempotency_key": question.once}
+    how["stream"] = question.stream
     began = time.perf_counter()
     with aicache.scope(tenant=tenant.slug):
         try:
@@ -60,7 +61,8 @@ def _ask(question: Question) -> Seen:
         except aicache.IdempotencyConflict as conflict:
             return Seen("", "error", time.perf_counter() - began, differs=", ".join(conflict.parts))
     info = answer.info
-    return Seen(answer.text, info.status, answer.seconds, info.saved_tokens, info.saved_usd, info.reason, info.key)
+    saved = info.saved_tokens, info.saved_usd
+    return Seen(answer.text, info.status, answer.seconds, *saved, info.reason, info.key, first=answer.first)
 
 
 def _save(save: Save) -> Saved:

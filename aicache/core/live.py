@@ -58,7 +58,7 @@ class Live:
         self.checked = 0.0
         self.missed = self.has_gap = False
         self._lock = threading.Lock()
-        self._changed: Future[None] = _unresolved()
+        self._changed: Future[None] | None = None  # where somebody waits for it
         self._data = bytearray()
         self._base = 0
         self._start = 0
@@ -132,15 +132,18 @@ class Live:
     def headers(self) -> Headers:
         return self._headers
 
-    def take(self, at: int) -> tuple[bytes | Last | None, Future[None]]:
-        """What there is from ``at`` on, None where that is nothing yet; and what is done at the next change."""
+    def take(self, at: int) -> bytes | Last | Future[None]:
+        """What there is from ``at`` on; where that is nothing yet, what is done at the next change."""
         with self._lock:
             if at < self._base:
-                return Last(b"", BROKEN), self._changed
+                return Last(b"", BROKEN)
             piece = bytes(self._data[at - self._base :])
             if self.ended is not None:
-                return Last(piece, self.ended), self._changed
-            return piece or None, self._changed
+                return Last(piece, self.ended)
+            if not piece:
+                self._changed = self._changed or _unresolved()
+                return self._changed
+            return piece
 
     def since(self, at: int) -> bytes | None:
         """All from ``at`` on; None where some of it is forgotten."""
@@ -201,8 +204,9 @@ class Live:
         return True
 
     def _change(self) -> None:
-        changed, self._changed = self._changed, _unresolved()
-        changed.set_result(None)
+        changed, self._changed = self._changed, None
+        if changed is not None:
+            changed.set_result(None)
 
 
 def _unresolved() -> Future[None]:

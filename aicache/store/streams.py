@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from concurrent import futures
+from concurrent.futures import Future, wait
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -56,11 +56,11 @@ class Streams:
                 reply = await self._connections.arun(make)
         return self._came_to(operation, reply)
 
-    def so_far(self, wait: Wait, live: Live) -> Make | None:
+    def so_far(self, of: Wait, live: Live) -> Make | None:
         """Asks for what there is of another process's stream, which who waits may read."""
-        if not wait.ask.live or live.position or self._leases.holds(wait.token):
+        if not of.ask.live or live.position or self._leases.holds(of.token):
             return None
-        return _tailing(wait, 0)
+        return _tailing(of, 0)
 
     def joined(self, live: Live, reply: list[Any]) -> None:
         if reply[0] == b"there" and reply[1]:
@@ -171,17 +171,19 @@ class Streams:
 
 
 def tail(operation: Tail, seconds: float) -> bytes | Last | None:
-    got, changed = operation.live.take(operation.at)
-    if got is None:
-        futures.wait({changed}, timeout=seconds)
-    return got or operation.live.take(operation.at)[0]
+    got = operation.live.take(operation.at)
+    if isinstance(got, Future):
+        wait({got}, timeout=seconds)
+        got = operation.live.take(operation.at)
+    return None if isinstance(got, Future) else got
 
 
 async def atail(operation: Tail, seconds: float) -> bytes | Last | None:
-    got, changed = operation.live.take(operation.at)
-    if got is None:
-        await ended(changed, seconds)
-    return got or operation.live.take(operation.at)[0]
+    got = operation.live.take(operation.at)
+    if isinstance(got, Future):
+        await ended(got, seconds)
+        got = operation.live.take(operation.at)
+    return None if isinstance(got, Future) else got
 
 
 def _tailing(of: Wait | Check, at: int) -> Make:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,7 +114,7 @@ class World:
     def blocked(self, caller: Caller) -> bool:
         match caller.operation:
             case Tail(live, at):
-                return live.take(at)[0] is None
+                return isinstance(live.take(at), Future)
             case Wait() as wait:
                 flight = self.store._flight(wait)
                 heard = flight is None or flight.news.done()
@@ -351,7 +352,7 @@ def test_a_leader_that_is_gone_is_found_out_by_those_who_read() -> None:
     while not isinstance(second.operation, Tail) or second.got == b"":
         world.step(second)
     live = second.operation.live
-    while isinstance(second.operation, Tail) and live.take(second.operation.at)[0] is not None:
+    while isinstance(second.operation, Tail) and not isinstance(live.take(second.operation.at), Future):
         world.step(second)
     operation = second.flow.send(None)
     assert isinstance(operation, Elapsed)
@@ -359,7 +360,7 @@ def test_a_leader_that_is_gone_is_found_out_by_those_who_read() -> None:
     live.end(BROKEN)
     operation = second.flow.send(None)
     assert isinstance(operation, Tail)
-    got = live.take(operation.at)[0]
+    got = live.take(operation.at)
     assert isinstance(got, Last)
     second.operation = operation
     world.step(second)
@@ -390,7 +391,8 @@ def heard_nothing(timeout: float | None, seconds: int) -> str | None:
                 case Elapsed():
                     operation, elapsed = flow.send(elapsed), elapsed + 0.5
                 case Tail():
-                    operation = flow.send(live.take(operation.at)[0])
+                    got = live.take(operation.at)
+                    operation = flow.send(None if isinstance(got, Future) else got)
                 case _:
                     operation = flow.send(None)
     except StopIteration as end:

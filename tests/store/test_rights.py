@@ -107,7 +107,7 @@ def streaming(store: Store, other: Store) -> None:
     there = other.perform(Wait(ask, token, 20, stamps))
     assert isinstance(there, Live)
     other.perform(Check(ask, stamps, token, there))
-    assert there.take(there.start)[0] == b"first"
+    assert there.take(there.start) == b"first"
     assert store.perform(Leave(ask, stamps, token))
     other.perform(Unfollow(ask, stamps, token, there))
     store.perform(Outgrow(ask, stamps, token))

@@ -102,7 +102,10 @@ class Voice:
             due = [told for token in noticed if (told := self._streams.get(token)) is not None and told.due <= now]
             if due:
                 quiet_since = now
-                self._tell(due[:BATCH], noticed)
+                try:
+                    self._tell(due[:BATCH], noticed)
+                except Exception:  # whatever it was, the other streams and the next piece are not to suffer
+                    logger.warning("others could not be told of a stream", exc_info=True)
             elif not noticed and now - quiet_since > IDLE:
                 with self._lock:
                     if self._grown.empty():

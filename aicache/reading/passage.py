@@ -110,8 +110,7 @@ class Passage:
             error = self.conclude(end) or error
         self._has_ended, self._error = True, error
         self._live.followed = None  # that was a cycle
-        if error is None:
-            self._add(self._withheld)
+        self._add(self._withheld)
         self._is_over = self._is_over or error is not None or self._upstream is None or self._left
 
     def _must_ask_again(self) -> bool:

@@ -7,6 +7,7 @@ import gc
 import threading
 import uuid
 from collections import Counter
+from itertools import accumulate
 from typing import Any
 
 import anthropic
@@ -460,3 +461,54 @@ def keys() -> list[str]:
     store = get_cache().store
     found = store.connections.run(lambda keys, _: (yield ("KEYS", f"aicache:{keys.site}:*")))
     return [key.decode() for key in found]
+
+
+def test_wherever_upstream_is_cut_nothing_partial_is_kept_and_everybody_ends_as_promised(
+    asker: Asker, claude: ClaudeServer
+) -> None:
+    """At the end of each event, and in the middle of it."""
+    claude.answer = lambda _: Reply.text(TEXT)
+    with aicache.scope(bypass=True):
+        sizes = [len(event) + 2 for event in body_of(asker).split(b"\n\n")[:-1]]
+    ends = list(accumulate(sizes))
+    cuts = sorted({*ends[:-1], *(end - size // 2 for end, size in zip(ends, sizes, strict=True))})
+    assert len(cuts) > 20
+    for at, cut in enumerate(cuts):
+        claude.reset()
+        with aicache.scope(vary=[str(cut)]), gated(claude, Reply.text(TEXT, drop_after=cut)) as gate:
+            gate.open_to(4)
+            leader = Caller(asker)
+            readable = 3 if cut >= ends[3] else 0
+            leader.opened().reads(readable)
+            claude.script(Reply.text("anew"))
+            follower = Caller(asker).opened().reads(readable)
+            gate.open()
+            leader.rest()
+            follower.rest()
+            has_got_something = bool(follower.events) and follower.text != "anew"
+            assert isinstance(leader.error, httpx2.RemoteProtocolError), cut
+            if has_got_something:
+                assert type(follower.error) is type(leader.error), cut
+                assert follower.kinds == leader.kinds[: len(follower.kinds)], cut
+            else:
+                assert follower.error is None, cut
+                assert follower.text == "anew"
+            again = Caller(asker).rest()
+            assert again.error is None
+            assert again.info.status == ("miss" if has_got_something else "hit"), (at, cut)
+            assert again.text == "anew"
+
+
+def body_of(asker: Asker) -> bytes:
+    asked = {**QUESTION, "stream": True}
+
+    def ask(client: Any) -> bytes:
+        with client.messages.with_streaming_response.create(**asked) as response:
+            return b"".join(response.iter_bytes())
+
+    async def aask(client: Any) -> bytes:
+        async with client.messages.with_streaming_response.create(**asked) as response:
+            return b"".join([chunk async for chunk in response.iter_bytes()])
+
+    body: bytes = asker.run(aask if asker.colour == "async" else ask)
+    return body

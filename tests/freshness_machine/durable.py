@@ -11,7 +11,7 @@ from aicache.store import plans, scripts, tags
 from aicache.testing.memory import MemoryStore
 from tests.freshness_machine.change import Change
 
-PUBLISH: Final = "kept = yield from finish(Finish("
+PUBLISH: Final = "finishing = Finish("
 MAY_KEEP: Final = "keep = of.stamps.stand(now)"
 LED: Final = "'token', ARGV[1], 'mark', mark"
 PURGED: Final = "not under or under ~= redis.call('GET', KEYS[5])"

@@ -23,10 +23,9 @@ class Stepping(MemoryStore):
 
     def perform(self, operation: Any) -> Any:
         if isinstance(operation, Wait):
-            news = self._news(operation)
-            if news is not None and pause("wait", lambda: not news.done()):
-                return self._heard(News.LOOK_AGAIN)
-            return self._heard(news.result(0) if news is not None and news.done() else News.LOOK_AGAIN)
+            if (news := self._news(operation)) is not None:
+                pause("wait", lambda: not news.done())
+            return self._heard(operation)
         pause(type(operation).__name__.upper())
         done = super().perform(operation)
         if isinstance(done, Led):

@@ -28,7 +28,7 @@ def drawn(keys: Any) -> str:
     return keys.epoch + str(_moment.drawn)
 
 
-PUBLISH: Final = "kept = yield from finish(Finish("
+PUBLISH: Final = "finishing = Finish("
 MAY_KEEP: Final = "keep = of.stamps.stand(now)"
 STANDS: Final = "kept.stamps.stand(stamps)"
 SAVER_DRAWS: Final = "stamps.apply(self.dying,"

@@ -13,7 +13,7 @@ from typing import Any, Final
 from unittest import mock
 
 from aicache import cache, models
-from aicache.core.operations import News
+from aicache.core.live import Live
 from aicache.core.tags import Tag
 from aicache.durable import claims, copies, trouble, work
 from aicache.freshness import databases, stamps
@@ -97,12 +97,12 @@ class Thread:
         shown.world.act(PROBE, life, self._act)
 
 
-def _wait(self: ear.Ear, token: str, seconds: float) -> Any:
-    with self._waiting(token) as news:
+def _wait(self: ear.Ear, token: str, seconds: float, live: Live, *, reads: bool) -> Any:
+    with self._waiting(token, live) as news:
         until = clock.now + self._patience(token, seconds)
         while not news.done():
             if clock.now >= until or pause("wait", lambda: not news.done() and clock.now < until):
-                return News.LOOK_AGAIN
+                return None
         return news.result()
 
 

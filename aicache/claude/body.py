@@ -12,13 +12,11 @@ from typing import Any
 
 import httpx2
 
-from aicache.reading import AsyncReading, Reading
 
-
-class Body(httpx2.SyncByteStream):
+class _Body:
     """``inner``: upstream's own body, where there is one: the SDK keeps things on it that it looks for later."""
 
-    def __init__(self, reading: Reading, inner: Any = None) -> None:
+    def __init__(self, reading: Any, inner: Any = None) -> None:
         self._reading = reading
         self._inner = inner
 
@@ -29,6 +27,10 @@ class Body(httpx2.SyncByteStream):
     @property
     def elapsed(self) -> timedelta | None:
         return timedelta(0) if self._inner is None else getattr(self._inner, "elapsed", None)
+
+
+class Body(_Body, httpx2.SyncByteStream):
+    """Reads a ``Reading``."""
 
     def __iter__(self) -> Iterator[bytes]:
         while (piece := self._reading.read()) is not None:
@@ -44,18 +46,8 @@ class Body(httpx2.SyncByteStream):
                 _thread.start_new_thread(self._reading.leave, ())
 
 
-class AsyncBody(httpx2.AsyncByteStream):
-    def __init__(self, reading: AsyncReading, inner: Any = None) -> None:
-        self._reading = reading
-        self._inner = inner
-
-    @property
-    def stream_observer(self) -> Any:
-        return getattr(self._inner, "stream_observer", None)
-
-    @property
-    def elapsed(self) -> timedelta | None:
-        return timedelta(0) if self._inner is None else getattr(self._inner, "elapsed", None)
+class AsyncBody(_Body, httpx2.AsyncByteStream):
+    """Reads an ``AsyncReading``."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while (piece := await self._reading.read()) is not None:

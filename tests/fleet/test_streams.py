@@ -215,7 +215,9 @@ def test_a_leader_and_a_hundred_followers_in_four_processes_are_one_call(
             process.ask(*streaming(tenant, 20), *plain(tenant, 5), in_tasks=in_tasks)
         came(others, reading=readers, waiting=readers // 4)
         gate.let(3)
-    in_the_middle(leader, 8)
+    for deltas in range(8, 20):  # each comes by itself, and not with the next
+        in_the_middle(leader, deltas)
+        gate.let(1)
     gate.open()
     answers = [leader.answer(), *(answer for process in others for answer in process.answers())]
 

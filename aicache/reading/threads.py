@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from aicache.core.driver import drive
@@ -21,9 +22,10 @@ class Reading(Passage):
     def __init__(self, flow: Flow, perform: Callable[[Any], Any], begin: Begin) -> None:
         super().__init__(flow, begin)
         self._perform = perform
-        self._driving = threading.Lock()
-        self._room = threading.Event()
-        self._interrupted = False
+        self._moved = threading.Condition(
+            threading.Lock()
+        )  # a piece has come or been taken, or somebody drives no more
+        self._is_driven = self._interrupted = False
         if self.is_own:
             self._live.followed = self._help
             if self._is_followed:
@@ -32,32 +34,53 @@ class Reading(Passage):
     def read(self) -> bytes | None:
         """The next bytes; None at the end. Raises what upstream raised."""
         while not self._pieces:
-            with self._driving:
-                if not self._pieces and not self._is_over:
+            # Who waits for a piece must not wait for the one who drives: that one may be at the next piece already.
+            with self._driving(lambda: not self._pieces and not self._is_over) as drives:
+                if drives:
                     self._advance()
                     if self._left:
                         self._let_go()
             if self._is_over and not self._pieces:
                 self._outcome()
                 return None
-        piece = self._taken()
-        self._room.set()
+        with self._moved:
+            piece = self._taken()
+            self._moved.notify_all()
         return piece
 
     def leave(self) -> None:
         """The caller reads no more. Does not wait for upstream."""
-        self._left = True
-        self._room.set()
-        if self._driving.acquire(blocking=False):
+        with self._moved:
+            drives, self._is_driven, self._left = not self._is_driven, True, True
+            self._moved.notify_all()
+        if drives:
             try:
                 self._let_go()
             finally:
-                self._driving.release()
+                self._drives_no_more()
         elif self._upstream is not None and not self._is_needed():  # whoever waits for upstream sees it, too late
             self._interrupted = True
             self._upstream.interrupt()
-            if self._driving.acquire(timeout=PROMPT):
-                self._driving.release()
+            with self._moved:
+                self._moved.wait_for(lambda: self._is_over, PROMPT)
+
+    @contextmanager
+    def _driving(self, wanted: Callable[[], bool]) -> Iterator[bool]:
+        """Nobody else drives it in here. Waits for that, for as long as it is ``wanted``: else → False."""
+        with self._moved:
+            self._moved.wait_for(lambda: not self._is_driven or not wanted())
+            if drives := wanted():
+                self._is_driven = True
+        try:
+            yield drives
+        finally:
+            if drives:
+                self._drives_no_more()
+
+    def _drives_no_more(self) -> None:
+        with self._moved:
+            self._is_driven = False
+            self._moved.notify_all()
 
     def _is_needed(self) -> bool:
         """While another thread drives the flow."""
@@ -129,18 +152,14 @@ class Reading(Passage):
                 self._has_help = False
 
     def _work(self) -> None:
-        while True:
-            with self._driving:
-                if self._is_over or (self._has_ended and not self._left):  # what is left is the caller's own
+        while not self._is_over and (self._left or not self._has_ended):  # what comes after that is the caller's own
+            with self._driving(lambda: True):
+                if self.is_done:
                     return
-                if self._must_ask_again():
-                    self._advance(self._quit)
-                else:
-                    self._advance()
+                self._advance(self._quit if self._must_ask_again() else None)
                 if self._left:
                     self._forget()
                     if self._has_ended:
                         self._close()
-                self._room.clear()
-            if self._size > AHEAD and not self._left:
-                self._room.wait()
+            with self._moved:
+                self._moved.wait_for(lambda: self._size <= AHEAD or self._left)

@@ -98,10 +98,13 @@ class Caller:
         until(lambda: len(self.events) >= events or self.has_ended, lambda: f"{self.kinds} {self.error!r}")
         return self
 
-    def asks_for_more(self) -> Caller:
-        """Without waiting for it."""
-        self._orders.put(10**9)
+    def asks_for(self, events: int) -> Caller:
+        """As ``reads``, without waiting for it."""
+        self._orders.put(events)
         return self
+
+    def asks_for_more(self) -> Caller:
+        return self.asks_for(10**9)
 
     def rest(self) -> Caller:
         self._orders.put(10**9)

@@ -85,6 +85,23 @@ def test_who_comes_in_the_middle_sees_all_from_the_first_event_and_then_the_rest
     assert follower.info.saved_tokens > 0
 
 
+def test_each_event_reaches_everybody_as_it_comes_whether_more_follow_or_not(
+    asker: Asker, claude: ClaudeServer
+) -> None:
+    with gated(claude, Reply.text(TEXT)) as gate:
+        gate.open_to(4)
+        callers = [Caller(asker).reads(3), Caller(asker).reads(3), Caller(asker).reads(3)]
+        for events in range(4, len(WHOLE) - 1):
+            for caller in callers:
+                caller.asks_for(events)
+            gate.open_to(events + 1)  # and a ping
+            for caller in callers:
+                caller.reads(events)
+        gate.open()
+        assert [caller.rest().text for caller in callers] == [TEXT] * 3
+    assert claude.count == 1
+
+
 def test_who_follows_need_not_wait_for_who_leads(asker: Asker, claude: ClaudeServer) -> None:
     """Who has opened a stream and does not read it keeps nobody waiting: neither those who read, nor those who wait."""
     with gated(claude, Reply.text(TEXT)) as gate:

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from aicache.core.driver import HANDED, SLOW
 from aicache.core.live import LEAST_WINDOW
 from aicache.core.operations import Flow, Operation
 from aicache.core.records import Opened, Served, Upstream
@@ -51,18 +50,17 @@ class Passage:
 
     @property
     def _is_followed(self) -> bool:
-        """Whether others are known to need it."""
+        """Whether others are known to need it, or were a moment ago."""
         return self.is_own and self._live.is_followed
+
+    @property
+    def _is_followed_here(self) -> bool:
+        return self.is_own and self._live.is_followed_here
 
     @property
     def is_done(self) -> bool:
         """Whether nothing is left to be let go of."""
         return self._is_over
-
-    def _stops(self, operation: Operation) -> bool:
-        """Nobody who leaves is to wait for upstream."""
-        slow = isinstance(operation, SLOW) and self._left and not self._has_help
-        return slow or isinstance(operation, HANDED)
 
     def _run(self) -> None:
         """For nobody: there is no caller who could leave."""

@@ -72,7 +72,7 @@ class AsyncReading(Passage):
 
     async def _is_needed(self) -> bool:
         """While the driver waits for upstream, and the flow cannot be asked."""
-        if self._begin.drains or self._is_followed:
+        if self._begin.drains or self._is_followed_here:
             return True
         try:
             return self._begin.leave is not None and bool(await self._perform(self._begin.leave))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from aicache.core.driver import drive
+from aicache.core.driver import HANDED, SLOW, drive
 from aicache.core.operations import Flow, Operation, Unavailable
 from aicache.core.streaming import Begin, Left, Pull, Withhold
 from aicache.reading.passage import AHEAD, Passage
@@ -25,7 +25,7 @@ class Reading(Passage):
         self._moved = threading.Condition(
             threading.Lock()
         )  # a piece has come or been taken, or somebody drives no more
-        self._is_driven = self._interrupted = False
+        self._is_driven = self._interrupted = self._is_leaving = False
         if self.is_own:
             self._live.followed = self._help
             if self._is_followed:
@@ -85,7 +85,7 @@ class Reading(Passage):
     def _is_needed(self) -> bool:
         """While another thread drives the flow."""
         begin = self._begin
-        if begin.drains or self._is_followed:
+        if begin.drains or self._is_followed_here:
             return True
         try:
             return begin.leave is not None and bool(self._perform(begin.leave))
@@ -99,8 +99,10 @@ class Reading(Passage):
 
     def _let_go(self) -> None:
         self._forget()
-        if not self._has_ended and not self._has_help:
+        if not self._has_ended:
+            self._is_leaving = True
             self._advance(self._quit)
+            self._is_leaving = False
             if not self._has_ended:
                 self._help()
         if self._has_ended:
@@ -116,6 +118,10 @@ class Reading(Passage):
             self._ended(error)
         if self._is_over:
             self._close()
+
+    def _stops(self, operation: Operation) -> bool:
+        """Nobody who leaves is to wait for upstream."""
+        return isinstance(operation, HANDED) or (self._is_leaving and isinstance(operation, SLOW))
 
     def _performed(self, operation: Operation) -> Any:
         if isinstance(operation, Withhold):

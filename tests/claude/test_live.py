@@ -17,6 +17,7 @@ from django.test import override_settings
 
 import aicache
 from aicache.cache import get_cache
+from aicache.core.streaming import Leave
 from aicache.testing import ClaudeServer, Reply
 from tests.claude.conftest import QUESTION, Asker
 from tests.claude.streaming import TEXT, Caller, gated
@@ -180,6 +181,29 @@ def test_where_all_leave_upstream_is_closed(asker: Asker, claude: ClaudeServer) 
         until(lambda: not claude.in_flight, "upstream is not closed")
     assert claude.count == 1
     assert (leader.info.status, leader.info.reason) == ("miss", "left")
+
+
+@pytest.mark.parametrize("asker", ["sync"], indirect=True)
+def test_who_leaves_does_not_wait_for_upstream_though_somebody_comes_in_that_moment(
+    asker: Asker, claude: ClaudeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with gated(claude, Reply.text(TEXT)) as gate, asker.client() as client:
+        gate.open_to(4)
+        leader = Caller(asker, on=client).reads(2)
+        store = get_cache().store
+        perform = store.perform
+
+        def comes(operation: Any) -> Any:
+            if not isinstance(operation, Leave):
+                return perform(operation)
+            store.streams.followed_elsewhere(operation.token, 1)  # as a reply from Redis says it
+            return True
+
+        monkeypatch.setattr(store, "perform", comes)
+        leader.leaves()  # upstream is silent
+        gate.open()
+        assert Caller(asker).rest().text == TEXT
+    assert claude.count == 1
 
 
 def test_an_error_in_the_stream_reaches_those_who_read_and_others_call_anew(asker: Asker, claude: ClaudeServer) -> None:

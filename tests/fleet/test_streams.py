@@ -25,8 +25,6 @@ TEXT = "What the leader says, word for word, to everybody who asks. " * 5
 OPENING = 3  # events before the first delta: the message, its block, and a ping
 WHEN_DEAD = 10.0  # seconds in which a dead leader is noticed, as promised
 AT_ONCE = 2.0  # seconds, on a busy machine: nothing that has to run out is so short
-PACE = 0.05
-SOON = 4.0  # seconds: it is asked now and then whether a stream whose caller has left is still needed
 
 # How a caller asks, and leaves.
 KINDS = {
@@ -315,19 +313,19 @@ def test_a_stream_that_its_caller_leaves_and_its_follower_has_left_is_closed(
 ) -> None:
     leader, follower, *_ = five
     gate = Gate(OPENING + 2)
-    answering(claude, {tenant: Reply.text(4 * TEXT, gate=gate, pace=PACE)})  # some seconds, if nobody closes it
+    answering(claude, {tenant: Reply.text(TEXT, gate=gate)})
     ask(leader, kind, tenant, until=4)
     in_the_middle(leader, 2)
     ask(follower, kind, tenant, until=3)
     came([follower], reading=1)
     gate.let(1)  # and the leader's process sees that it is followed
     assert follower.answer()["left"]
-    gate.open()
+    gate.let(1)  # no more comes, and the leader leaves
     told = leader.answer()
     until(lambda: claude.in_flight == 0, "upstream is not closed")
 
     assert told["left"]
-    assert time.time() - told["at"] < SOON
+    assert time.time() - told["at"] < AT_ONCE
     assert {"e", "v", "w"} & set(kept_in_redis(tenant)) == set()
     assert next_call(leader, tenant) == ("miss", "new")
     assert claude.count == 2

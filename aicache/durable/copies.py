@@ -38,10 +38,10 @@ class Copies:
     def recall(self, ask: Ask, *, copy: bool) -> Recalled:
         """On a connection of one's own. Raises what the database does."""
         # The row comes first: what dies between the two is then counted, and the copy dead.
-        found = self._found(ask) if copy else None
+        found, last = self._found(ask) if copy else (None, None)
         counted = generations(ask.counted)
         if found is None:
-            return Recalled(counted, reason=self._why(ask, purged=counted[-1] > 0) if copy else "")
+            return Recalled(counted, reason=_why(ask, last, purged=counted[-1] > 0) if copy else "")
         try:
             entry = found if isinstance(found, Entry) else read_entry(found)
         except Unreadable:
@@ -54,28 +54,24 @@ class Copies:
             return Recalled(counted, reason="expired")
         return Recalled(counted, entry)
 
-    def _found(self, ask: Ask) -> Entry | bytes | None:
-        """This process may not have written it yet."""
+    def _found(self, ask: Ask) -> tuple[Entry | bytes | None, Lineage | None]:
+        """The copy, which this process may not have written yet; else what was last kept for the question, under
+        another key. Mostly there is one or none: one query."""
         from aicache.models import CacheEntry
 
         digest = self._digest(ask)
         if (waiting := self._writer.waiting(digest)) is not None:
-            return waiting
-        rows = CacheEntry.objects.using(self.using).filter(digest=digest)
-        found: Any = rows.values_list("payload", flat=True).first()
-        return None if found is None else bytes(found)
-
-    def _why(self, ask: Ask, *, purged: bool) -> str:
-        """What was last kept for the question, under another key, tells why this one is not there."""
-        from aicache.models import CacheEntry
-
-        question = place("question", self.site, ask.tenant, ask.lineage)
-        rows = CacheEntry.objects.using(self.using).filter(question=question).order_by("-created_at")
-        last = rows.values_list("key", "sources").first()
+            return waiting, None
+        kept = CacheEntry.objects.using(self.using)
+        rows = kept.filter(question=place("question", self.site, ask.tenant, ask.lineage)).order_by("-created_at")
+        last = rows.values_list("digest", "key", "sources", "payload").first()
         if last is None:
-            return "invalidated:answer" if purged else ""
-        key, sources = last
-        return Lineage(key, 0.0, sources=tuple((label, version) for label, version in sources)).reason(ask, 0.0)
+            return None, None
+        if last[0] == digest:
+            return bytes(last[3]), None
+        found: Any = kept.filter(digest=digest).values_list("payload", flat=True).first()
+        lineage = Lineage(last[1], 0.0, sources=tuple((label, version) for label, version in last[2]))
+        return (None if found is None else bytes(found)), lineage
 
     def _digest(self, ask: Ask) -> str:
         return place("entry", self.site, ask.tenant, ask.key)
@@ -106,6 +102,13 @@ class Copies:
             "payload": pack_entry(entry),
             "request": None if ask.body is None else json.dumps(ask.body, ensure_ascii=False, default=repr),
         }
+
+
+def _why(ask: Ask, last: Lineage | None, *, purged: bool) -> str:
+    """Why there is no copy, as far as what was last kept for the question tells."""
+    if last is None:
+        return "invalidated:answer" if purged else ""
+    return last.reason(ask, 0.0)
 
 
 def _upsert(using: str, digest: str, fields: dict[str, Any]) -> None:

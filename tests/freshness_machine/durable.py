@@ -135,8 +135,8 @@ HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
         Change(
             copies.Copies,
             "recall",
-            "found = self._found(ask) if copy else None",
-            "counted = generations(ask.counted)\n    found = self._found(ask) if copy else None",
+            "found, last = self._found(ask) if copy else (None, None)",
+            "counted = generations(ask.counted)\n    found, last = self._found(ask) if copy else (None, None)",
         ),
     ),
 }

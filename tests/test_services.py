@@ -135,7 +135,8 @@ def waiting_processes(url: str, namespace: str) -> int:
     """How many others a leader's lease names: the processes that shall hear how its call ended."""
     with redis.Redis.from_url(url) as connection:
         keys = list(connection.scan_iter(f"aicache:{namespace}:*", count=1000, _type="HASH"))
-        return sum(connection.hlen(key) - 1 for key in keys if connection.hexists(key, "token"))
+        leases = [key for key in keys if connection.hexists(key, "token")]
+        return sum(b":" in field for lease in leases for field in connection.hkeys(lease))
 
 
 def _sender(broker: str, namespace: str) -> Any:

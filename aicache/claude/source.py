@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -22,11 +23,17 @@ class _Source:
         self.response = response
         raw: httpx2.Response = response.http_response
         self.inner: Any = raw.stream
+        self._is_read = False
         self._is_alone = raw.http_version.startswith("HTTP/1")  # on its connection
         self._connection: Any = raw.extensions.get("network_stream")
         # A response of our own decodes it, once: the caller's is given what comes out, and says so.
         encoding = [(name, value) for name, value in raw.headers.items() if name == "content-encoding"]
         self._shadow = httpx2.Response(raw.status_code, headers=encoding, stream=raw.stream, request=raw.request)
+
+    def _must_be_read(self, chunk: bytes | None) -> None:
+        """Where nothing more comes: else somebody has closed it, which is no end of a body."""
+        if chunk is None and not self._is_read:
+            raise httpx2.ReadError("the stream was closed before its end")
 
     def taken(self) -> Any:
         response, self.response = self.response, None
@@ -45,10 +52,16 @@ class Source(_Source):
 
     def __init__(self, response: Any, headers: Headers) -> None:
         super().__init__(response, headers)
-        self._chunks = self._shadow.iter_bytes()
+        self._chunks = self._read()
 
     def pull(self) -> bytes | None:
-        return next(self._chunks, None)
+        chunk = next(self._chunks, None)
+        self._must_be_read(chunk)
+        return chunk
+
+    def _read(self) -> Iterator[bytes]:
+        yield from self._shadow.iter_bytes()
+        self._is_read = True
 
     def close(self) -> None:
         self._shadow.close()
@@ -65,13 +78,21 @@ class AsyncSource(_Source):
 
     def __init__(self, response: Any, headers: Headers) -> None:
         super().__init__(response, headers)
-        self._chunks = self._shadow.aiter_bytes()
+        self._chunks = self._read()
 
     async def pull(self) -> bytes | None:
-        return await anext(self._chunks, None)
+        chunk = await anext(self._chunks, None)
+        self._must_be_read(chunk)
+        return chunk
+
+    async def _read(self) -> AsyncGenerator[bytes, None]:
+        async for chunk in self._shadow.aiter_bytes():
+            yield chunk
+        self._is_read = True
 
     async def close(self) -> None:
-        await self._chunks.aclose()
+        with suppress(RuntimeError):  # the loop that ends is at it too
+            await self._chunks.aclose()
         await self._shadow.aclose()
 
     def interrupt(self) -> None:

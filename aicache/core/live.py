@@ -45,7 +45,8 @@ class Live:
     Of a stream of more than ``most`` bytes only the end is remembered: ``outgrown``. Who reads more slowly than that
     forgets has lost it. ``begun``: done when there is something to read, or nothing will be. ``followed``: called when
     somebody besides the writer's own caller has come to depend on it; ``grown``: when it has grown. ``has_gap``: what
-    was received last comes after what is missing. For those who look after it, ``checked``: when they last did;
+    was received last comes after what is missing. ``beats``: how often something came, if only a ping. For those who
+    look after it, ``checked``: when they last did;
     ``missed``: its leader was not found then.
     """
 
@@ -55,6 +56,7 @@ class Live:
         self.outgrown = False
         self.followed: Callable[[], None] | None = None
         self.grown: Callable[[], None] | None = None
+        self.beats = 0
         self.checked = 0.0
         self.missed = self.has_gap = False
         self._lock = threading.Lock()
@@ -78,11 +80,11 @@ class Live:
             self._start = len(self._data)
 
     def feed(self, events: bytes) -> None:
-        if events:
-            with self._lock:
-                self._append(events)
-            if (tell := self.grown) is not None:
-                tell()
+        """Nothing shows that upstream is alive."""
+        with self._lock:
+            self._append(events)
+        if (tell := self.grown) is not None:
+            tell()
 
     def receive(self, at: int, data: bytes) -> bool:
         """What another process has fed, at its place. → whether nothing is missing before it. What no leader of this
@@ -97,8 +99,7 @@ class Live:
             if missing > 0:
                 self._change()  # who reads here asks for it
                 return False
-            if len(data) > -missing:
-                self._append(data[-missing:])
+            self._append(data[-missing:] if missing else data)
             return True
 
     def end(self, ended: Ended) -> None:
@@ -179,6 +180,7 @@ class Live:
             tell()
 
     def _append(self, more: bytes) -> None:
+        self.beats += 1
         self._data += more
         if self.position - self._start > self._most:
             self.outgrown = True

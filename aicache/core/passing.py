@@ -141,7 +141,7 @@ def _followed(ask: Ask, stamps: Stamps, token: str, live: Live, begun: Served) -
     yield Begin(begun, live)
     at = live.start
     heard: float = yield Elapsed()
-    reached = heard
+    reached, beats = heard, live.beats
     while True:
         got: bytes | Last | None = yield Tail(live, at)
         now: float = yield Elapsed()
@@ -151,6 +151,9 @@ def _followed(ask: Ask, stamps: Stamps, token: str, live: Live, begun: Served) -
         if got is not None:
             at, heard, reached = at + len(got), now, now
             yield Give(got)
+            continue
+        if live.beats != beats:  # pings are not passed on, and are signs of life
+            beats, heard, reached = live.beats, now, now
             continue
         if ask.timeout is not None and now - heard > ask.timeout:
             return Ended("timeout")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -11,6 +12,8 @@ from aicache.core.driver import SLOW, adrive
 from aicache.core.operations import Flow, Operation, Unavailable
 from aicache.core.streaming import Begin, Left, Withhold
 from aicache.reading.passage import AHEAD, Passage
+
+logger = logging.getLogger("aicache")
 
 
 class AsyncReading(Passage):
@@ -48,7 +51,7 @@ class AsyncReading(Passage):
         if self._is_over:
             return
         if self._is_slow:
-            if await self._is_needed():
+            if not self._has_ended and await self._is_needed():
                 return
             self._interrupt()
         self._settling = self._settling or self._loop.create_future()
@@ -63,6 +66,7 @@ class AsyncReading(Passage):
 
     async def run(self) -> None:
         self._run()
+        self._driver = asyncio.current_task()
         await self._work()
 
     def _interrupt(self) -> None:
@@ -105,7 +109,8 @@ class AsyncReading(Passage):
                 except asyncio.CancelledError:  # the loop is ending
                     self._left = True
                 continue
-            await self._advance(self._quit if self._must_ask_again() else None)
+            if not (self._has_ended and self._left):
+                await self._advance(self._quit if self._must_ask_again() else None)
             if self._left:
                 self._forget()
             if self._has_ended and self._left:
@@ -147,7 +152,17 @@ class AsyncReading(Passage):
             self._is_slow = False
 
     async def _pass_on(self) -> None:
-        piece = None if self._upstream is None else await self._upstream.pull()
+        self._is_slow = True
+        try:
+            piece = None if self._upstream is None else await self._upstream.pull()
+        except asyncio.CancelledError:
+            if not self._interrupts or self._driver is None:
+                raise
+            self._interrupts = False
+            self._driver.uncancel()
+            piece = None
+        finally:
+            self._is_slow = False
         if piece is None:
             self._is_over = True
         else:
@@ -156,7 +171,10 @@ class AsyncReading(Passage):
     async def _close(self) -> None:
         self._is_over = True
         if self._upstream is not None:
-            await self._upstream.close()
+            try:
+                await self._upstream.close()
+            except Exception as error:  # noqa: BLE001 - its caller has what it came for
+                logger.debug("closing a stream failed: %r", error)
 
     @staticmethod
     def _tell(who: asyncio.Future[None] | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from aicache.core.driver import HANDED, SLOW, drive
 from aicache.core.operations import Flow, Operation, Unavailable
 from aicache.core.streaming import Begin, Left, Pull, Withhold
 from aicache.reading.passage import AHEAD, Passage
+
+logger = logging.getLogger("aicache")
 
 # Who is interrupted is waited for, so that who has left finds its call ended; it may not be to be interrupted.
 PROMPT: Final = 0.5
@@ -145,7 +148,10 @@ class Reading(Passage):
     def _close(self) -> None:
         self._is_over = True
         if self._upstream is not None:
-            self._upstream.close()
+            try:
+                self._upstream.close()
+            except Exception as error:  # noqa: BLE001 - its caller has what it came for
+                logger.debug("closing a stream failed: %r", error)
 
     def _help(self) -> None:
         """Drives it from now on, whether the caller does or not."""

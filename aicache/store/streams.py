@@ -196,11 +196,11 @@ def _tailing(of: Wait | Check, at: int) -> Make:
 
 def _saying(keys: Keys, wanted: Sequence[Saying], channel: str) -> Plan:
     commands = []
-    for told, more in wanted:
+    for told, live, more in wanted:
         share, at = told.share, told.at
         lease = [keys.lease(share.ask, share.stamps), keys.live(share.ask, share.stamps)]
         head = news.lost(share.token) if more is None else news.head(share.token, at)
-        said = (head, int(LEASE * 1000), channel, int(not told.live.outgrown))
+        said = (head, int(LEASE * 1000), channel, int(not live.outgrown))
         commands.append(SAY.commands(lease, share.token, at, more or b"", *said))
     try:
         return (yield [brief for brief, _ in commands])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Final
+from weakref import ref
 
 from aicache.core.live import Live
 from aicache.core.operations import Unavailable
@@ -31,16 +32,19 @@ BATCH: Final = 64
 @dataclass(slots=True)
 class Told:
     """``share``: whose it is. ``at``: up to where it is told. ``due``: when the next may be. ``noticed``: it has grown
-    since it was looked at."""
+    since it was looked at. ``beats``: how often it had shown life then. ``held``: the stream, while others hold it: who
+    drops one lets its lease end.
+    """
 
     share: Share
-    live: Live
+    held: ref[Live]
     at: int = 0
     due: float = 0.0
     noticed: bool = False
+    beats: int = 0
 
 
-Saying = tuple[Told, bytes | None]
+Saying = tuple[Told, Live, bytes | None]
 """What is to be told of a stream; None: that it has been lost, as it came faster than it could be told."""
 
 
@@ -56,7 +60,7 @@ class Voice:
 
     def share(self, share: Share, live: Live) -> None:
         """Tells of a stream as it grows, until it is dropped."""
-        told = self._streams[share.token] = Told(share, live)
+        told = self._streams[share.token] = Told(share, ref(live))
         live.grown = lambda: self._notice(told)
 
     def told_to(self, token: str) -> int | None:
@@ -66,8 +70,9 @@ class Voice:
 
     def drop(self, token: str) -> None:
         """Harmless where it is not known."""
-        if (told := self._streams.pop(token, None)) is not None:
-            told.live.grown = None
+        told = self._streams.pop(token, None)
+        if told is not None and (live := told.held()) is not None:
+            live.grown = None
 
     def _notice(self, told: Told) -> None:
         """Once until it is told: nobody is woken for each piece."""
@@ -116,11 +121,15 @@ class Voice:
         wanted: list[Saying] = []
         for told in due:
             told.noticed = False
-            more = told.live.since(told.at)
+            if (live := told.held()) is None:
+                self.drop(told.share.token)
+                continue
+            more, beats = live.since(told.at), live.beats
             if more is None:
-                wanted.append((told, None))
-            elif more:
-                wanted.append((told, more[:MOST]))
+                wanted.append((told, live, None))
+            elif more or beats != told.beats:
+                wanted.append((told, live, more[:MOST]))
+            told.beats = beats
             if not more or len(more) <= MOST:
                 noticed.discard(told.share.token)
         if not wanted:
@@ -129,18 +138,18 @@ class Voice:
             replies = self._say(wanted)
         except Unavailable:
             replies = [None] * len(wanted)
-        for (told, more), reply in zip(wanted, replies, strict=True):
+        for (told, live, more), reply in zip(wanted, replies, strict=True):
             if more is None and reply is not None:
                 self.drop(told.share.token)
             else:
-                self._heard(told, len(more or b""), reply, noticed)
+                self._heard(told, live, len(more or b""), reply, noticed)
 
-    def _heard(self, told: Told, length: int, reply: Any, noticed: set[str]) -> None:
+    def _heard(self, told: Told, live: Live, length: int, reply: Any, noticed: set[str]) -> None:
         match reply:
             case [b"said", others]:
                 told.at += length
                 told.due = time.monotonic() + (0.0 if others else STEP)
-                told.live.followed_elsewhere(others)
+                live.followed_elsewhere(others)
             case [b"from", at]:  # it was evicted, or a reply was lost
                 told.at = at
                 noticed.add(told.share.token)

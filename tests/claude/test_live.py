@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 import uuid
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import accumulate
 from typing import Any
 
@@ -502,6 +504,105 @@ def keys() -> list[str]:
     store = get_cache().store
     found = store.connections.run(lambda keys, _: (yield ("KEYS", f"aicache:{keys.site}:*")))
     return [key.decode() for key in found]
+
+
+def test_pings_are_signs_of_life_for_those_who_follow_too(asker: Asker, claude: ClaudeServer) -> None:
+    """A stream that thinks for long is silent but for them, and who follows is not given them."""
+    body = b"".join(event + b"\n\n" for event in body_of(asker).split(b"\n\n")[:-1])
+    events = [event + b"\n\n" for event in body.split(b"\n\n")[:-1]]
+    pings = [b"event: ping\ndata: {}\n\n"] * 8
+    with ThinkingServer([*events[:2], *pings, *events[2:]], pause=0.2) as url:
+        thinking = Asker(asker.colour, url)
+        leader = Caller(thinking, timeout=0.8).reads(1)
+        follower = Caller(thinking, timeout=0.8).rest()
+        leader.rest()
+    assert (leader.error, follower.error) == (None, None)
+    assert leader.kinds[-1] == follower.kinds[-1] == "message_stop"
+    assert follower.info.status == "coalesced"
+
+
+class ThinkingServer:
+    """Answers each call by these chunks of a stream, with a pause before each."""
+
+    def __init__(self, chunks: list[bytes], pause: float) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["content-length"]))
+                self.send_response(200)
+                self.send_header("content-type", "text/event-stream")
+                self.send_header("transfer-encoding", "chunked")
+                self.end_headers()
+                for chunk in chunks:
+                    time.sleep(pause)
+                    self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+                self.wfile.write(b"0\r\n\r\n")
+
+            def log_message(self, format: str, *args: Any) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+
+    def __enter__(self) -> str:
+        self._thread.start()
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def test_a_renewal_in_the_background_is_followed_like_any_other_stream(asker: Asker, claude: ClaudeServer) -> None:
+    policies = {"renewed": {"ttl": 0.01, "stale_while_revalidate": 60, "jitter": 0}}
+    with override_settings(AICACHE={"POLICIES": policies, "NAMESPACE": uuid.uuid4().hex}):
+        with aicache.scope(policy="renewed"):
+            asker.run(read_by(asker, renewing(claude)))
+    assert claude.count == 2
+
+
+def renewing(claude: ClaudeServer) -> Any:
+    """A sync and an async caller who is served a stale answer, and then wants the new one that is on its way."""
+    reply = Reply.text(TEXT, pace=0.02)
+
+    def ask(client: Any) -> None:
+        claude.script(Reply.text("old"), reply)
+        assert sync_text(client) == "old"
+        time.sleep(0.02)
+        assert sync_text(client) == "old"
+        until(lambda: claude.count == 2, "it is not renewed")
+        with aicache.scope(refresh=True):
+            assert sync_text(client) == TEXT
+
+    async def aask(client: Any) -> None:
+        claude.script(Reply.text("old"), reply)
+        assert await TestTasks.text(client) == "old"
+        await asyncio.sleep(0.02)
+        assert await TestTasks.text(client) == "old"
+        await auntil(lambda: claude.count == 2, "it is not renewed")
+        with aicache.scope(refresh=True):
+            assert await TestTasks.text(client) == TEXT
+
+    return ask, aask
+
+
+def read_by(asker: Asker, both: Any) -> Any:
+    return both[asker.colour == "async"]
+
+
+def sync_text(client: Any) -> str:
+    events = client.messages.create(**QUESTION, stream=True)
+    return "".join(event.delta.text for event in events if event.type == "content_block_delta")
+
+
+def test_who_leaves_at_the_end_does_not_wait_for_upstream_to_hang_up(asker: Asker, claude: ClaudeServer) -> None:
+    claude.answer = lambda _: Reply.text(TEXT)
+    with ThinkingServer([body_of(asker), *[b"\n"] * 20], pause=0.5) as slow:
+        caller = Caller(Asker(asker.colour, slow)).reads(len(WHOLE))
+        began = time.monotonic()
+        caller.leaves()
+        assert time.monotonic() - began < 5
 
 
 def test_wherever_upstream_is_cut_nothing_partial_is_kept_and_everybody_ends_as_promised(

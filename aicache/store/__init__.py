@@ -58,7 +58,12 @@ class Store(Tags):
                 live = self.ear.live(operation.token)  # first: from now on no piece of it is missed
                 if (make := self.streams.so_far(operation, live)) is not None:
                     self.streams.joined(live, self.connections.run(make))
-                told = self.ear.wait(operation.token, operation.seconds, live, reads=operation.ask.live)
+                try:
+                    told = self.ear.wait(operation.token, operation.seconds, live, reads=operation.ask.live)
+                except BaseException:  # such as the soft time limit of a task
+                    with contextlib.suppress(Unavailable):
+                        self.connections.run(self.streams.unfollowing(operation))
+                    raise
                 if told is None and self.ear.listening:
                     with contextlib.suppress(Unavailable):
                         self.connections.run(self.streams.unfollowing(operation))

@@ -275,6 +275,21 @@ def test_who_has_waited_long_enough_does_not_count_as_one_who_waits(store: Store
     assert store.perform(leading.of(Leave)) is False
 
 
+def test_who_is_interrupted_as_it_waits_counts_no_more(
+    store: Store, other: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leading = Leading(store, asking(live=False))
+    other.perform(Lead(leading.ask, NO_STAMPS, since=0))
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(other.ear, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        other.perform(Wait(leading.ask, leading.token, 20, NO_STAMPS))
+    assert store.perform(leading.of(Leave)) is False
+
+
 def test_who_will_not_wait_does_not_count_as_one_who_does(store: Store, there: Perform) -> None:
     leading = Leading(store)
     assert isinstance(there(Lead(leading.ask, NO_STAMPS, since=0, waits=False)), Held)

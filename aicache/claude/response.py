@@ -251,7 +251,9 @@ def _response(status: int, headers: Headers | list[tuple[str, str]], body: bytes
 
 def _streamed(headers: Headers, body: Any, made: Attempt, kind: Any) -> Any:
     request = httpx2.Request("POST", made.url)
-    return _wrapped(httpx2.Response(200, headers=_typed(headers, EVENTS), stream=body, request=request), made, kind)
+    raw = httpx2.Response(200, headers=_typed(headers, EVENTS), stream=body, request=request)
+    raw.elapsed = timedelta(0)
+    return _wrapped(raw, made, kind)
 
 
 def _wrapped(raw: httpx2.Response, made: Attempt, kind: Any) -> Any:
@@ -268,8 +270,7 @@ def _wrapped(raw: httpx2.Response, made: Attempt, kind: Any) -> Any:
     )
 
 
-JSON: Final = "application/json"
-EVENTS: Final = "text/event-stream; charset=utf-8"
+JSON, EVENTS = "application/json", "text/event-stream; charset=utf-8"
 
 
 def _typed(headers: Headers, kind: str) -> list[tuple[str, str]]:

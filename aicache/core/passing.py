@@ -149,8 +149,9 @@ def _followed(ask: Ask, stamps: Stamps, token: str, live: Live, begun: Served) -
             yield Withhold(got.piece)
             return got.ended
         if got is not None:
-            at, heard, reached = at + len(got), now, now
+            at += len(got)
             yield Give(got)
+            heard = reached = yield Elapsed()  # how long its caller took is nobody's silence
             continue
         if live.beats != beats:  # pings are not passed on, and are signs of life
             beats, heard, reached = live.beats, now, now

@@ -113,6 +113,25 @@ def test_one_entry_serves_both_ways_of_asking(asker: Asker, claude: ClaudeServer
             assert told(answers[0]) == told(answers[1]) == told(answers[2])
 
 
+def test_a_replay_has_what_a_response_has(asker: Asker, claude: ClaudeServer) -> None:
+    asked = {**QUESTION, "stream": True}
+
+    def ask(client: Any) -> Any:
+        with client.messages.with_streaming_response.create(**asked) as response:
+            response.read()
+            return response.elapsed.total_seconds(), response.request_id, response.status_code
+
+    async def aask(client: Any) -> Any:
+        async with client.messages.with_streaming_response.create(**asked) as response:
+            await response.read()
+            return response.elapsed.total_seconds(), response.request_id, response.status_code
+
+    with aicache.scope(tenant="acme"):
+        (took, *first), (at_once, *second) = (asker.run(aask if asker.colour == "async" else ask) for _ in range(2))
+    assert first == second
+    assert took > at_once == 0
+
+
 def test_the_helpers_text_and_parsed_output_are_replayed_too(asker: Asker, claude: ClaudeServer) -> None:
     def ask(client: Any) -> str:
         with client.messages.stream(**QUESTION) as helper:

@@ -376,6 +376,28 @@ def test_who_hears_nothing_for_as_long_as_its_own_call_might_takes_it_for_a_time
     assert heard_nothing(timeout=None, seconds=60) is None
 
 
+def test_the_pause_of_who_reads_is_no_silence_of_who_is_read() -> None:
+    live = Live()
+    live.open((), 1000)
+    live.feed(b"first")
+    ask = Ask("k", "l", TENANT, Policy("default"), timeout=5.0, streams=True, live=True)
+    flow = following(ask, NO_STAMPS, "token", live, 0.0)
+    elapsed, operation = 0.0, next(flow)
+    while not isinstance(operation, Check):
+        match operation:
+            case Elapsed():
+                operation = flow.send(elapsed)
+            case Tail():
+                got = live.take(operation.at)
+                operation = flow.send(None if isinstance(got, Future) else got)
+            case Give():
+                elapsed += 100.0
+                operation = flow.send(None)
+            case _:
+                operation = flow.send(None)
+    flow.close()
+
+
 def heard_nothing(timeout: float | None, seconds: int) -> str | None:
     """How it ended for who reads a stream of which no more comes for so long; None: it did not."""
     live = Live()

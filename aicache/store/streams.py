@@ -41,20 +41,22 @@ class Streams:
     def perform(self, operation: Asked) -> Any:
         if isinstance(operation, Tail):
             return tail(operation, self._patience)
-        make, reply = self._begun(operation), None
+        at = _position(operation)
+        make, reply = self._begun(operation, at), None
         if make is not None:
             with self._failing(operation):
                 reply = self._connections.run(make)
-        return self._came_to(operation, reply)
+        return self._came_to(operation, reply, at)
 
     async def aperform(self, operation: Asked) -> Any:
         if isinstance(operation, Tail):
             return await atail(operation, self._patience)
-        make, reply = self._begun(operation), None
+        at = _position(operation)
+        make, reply = self._begun(operation, at), None
         if make is not None:
             with self._failing(operation):
                 reply = await self._connections.arun(make)
-        return self._came_to(operation, reply)
+        return self._came_to(operation, reply, at)
 
     def so_far(self, of: Wait, live: Live) -> Make | None:
         """Asks for what there is of another process's stream, which who waits may read."""
@@ -101,7 +103,7 @@ class Streams:
             if not isinstance(operation, Unfollow):
                 raise
 
-    def _begun(self, operation: Asked) -> Make | None:
+    def _begun(self, operation: Asked, at: int) -> Make | None:
         """What is to be asked of Redis, if anything."""
         ask, stamps, token = operation.ask, operation.stamps, operation.token  # type: ignore[union-attr]  # not a Tail
         match operation:
@@ -115,10 +117,10 @@ class Streams:
                 message = token.encode() + news.NOT_SHARED
                 return lambda keys, _: OUTGROW([keys.lease(ask, stamps), keys.live(ask, stamps)], token, message)
             case Check() if self._must_look(operation):
-                return _tailing(operation, operation.live.position)
+                return _tailing(operation, at)
         return None
 
-    def _came_to(self, operation: Asked, reply: Any) -> Any:
+    def _came_to(self, operation: Asked, reply: Any, at: int) -> Any:
         match operation:
             case Share():
                 live = self._led[operation.token] = self._ear.live(operation.token)
@@ -132,7 +134,7 @@ class Streams:
                 self.over(operation.token)
                 return False
             case Check() if reply is not None:
-                self._looked(operation, reply)
+                self._looked(operation, reply, at)
         return None
 
     def _is_followed_here(self, token: str) -> bool:
@@ -150,11 +152,11 @@ class Streams:
                 self._ear.listen()
         return True
 
-    def _looked(self, check: Check, reply: list[Any]) -> None:
+    def _looked(self, check: Check, reply: list[Any], at: int) -> None:
         live, (verb, found) = check.live, reply
         if verb == b"there":
             live.missed = False
-            live.receive(live.position, found)
+            live.receive(at, found)  # more may have been heard since it was asked for
         elif verb == b"outgrown":
             if live.has_gap:  # nobody has it any more
                 live.end(BROKEN)
@@ -184,6 +186,11 @@ async def atail(operation: Tail, seconds: float) -> bytes | Last | None:
         await ended(got, seconds)
         got = operation.live.take(operation.at)
     return None if isinstance(got, Future) else got
+
+
+def _position(operation: Asked) -> int:
+    """Up to where a stream is known when it is asked for the rest of it."""
+    return operation.live.position if isinstance(operation, Check) else 0
 
 
 def _tailing(of: Wait | Check, at: int) -> Make:

@@ -16,7 +16,7 @@ from aicache.core.live import Ended, Last, Live
 from aicache.core.operations import Finish, Held, Lead, Led, News, Wait
 from aicache.core.records import NO_STAMPS, Answer, Ask, Entry
 from aicache.core.streaming import Check, Ending, Leave, Outgrow, Share, Tail, Unfollow
-from aicache.store import Address, Store, voice
+from aicache.store import Address, Store, streams, voice
 from aicache.testing.memory import MemoryStore
 from aicache.testing.valkey import Valkey
 from tests.store.conftest import URL, an_ask, an_entry, names_of
@@ -242,6 +242,30 @@ def until_told(store: Store, leading: Leading) -> None:
     while store.streams._voice.told_to(leading.token) != leading.live.position:
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def test_what_is_heard_while_it_is_asked_for_is_not_taken_twice(
+    store: Store, there: Perform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leading = Leading(store).reads(*EVENTS[:5])
+    live = joined(there, leading)
+    assert read(there, leading, live, len(leading.read)) == leading.read
+    tailing = streams._tailing
+
+    def late(*asked: Any) -> Any:
+        """Between the question's being made and its being asked the next piece is heard."""
+        made, before = tailing(*asked), live.position
+        leading.reads(EVENTS[5])
+        deadline = time.monotonic() + 10
+        while live.position == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        return made
+
+    monkeypatch.setattr(streams, "_tailing", late)
+    live.checked = 0.0
+    there(leading.of(Check, live))
+    assert live.since(live.start) == leading.read
 
 
 def test_what_was_missed_while_the_ear_was_deaf_is_asked_for(store: Store, there: Perform, server: redis.Redis) -> None:

@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from aicache.conf import Settings, cache_configuration, get_settings
 from aicache.core.driver import adrive, drive
-from aicache.core.flow import Serving, alone
+from aicache.core.flow import Serving
 from aicache.core.operations import (
     Call,
     Claim,
@@ -40,7 +40,7 @@ from aicache.core.operations import (
     Wait,
 )
 from aicache.core.policy import life
-from aicache.core.records import Ask, Called, Served
+from aicache.core.records import Answer, Ask, Called, Failure, Opened, Served
 from aicache.core.streaming import Begin, Pull
 from aicache.core.tags import digest
 from aicache.database import BUDGET
@@ -114,7 +114,7 @@ class Cache:
     async def aserve(self, flow: Serving, call: Callable[[], Awaitable[Called]]) -> Served | AsyncReading:
         """As ``serve``, in this task; passes the cache by on another event loop than asyncio's, such as trio's."""
         if not loop_runs():
-            flow = alone("degraded", "no_event_loop")
+            return _untouched(await call())
         began = time.monotonic()
 
         async def perform(operation: Any) -> Any:
@@ -194,6 +194,13 @@ class Cache:
                 await served.run()
         except Exception:
             logger.warning("renewing a stale answer failed", exc_info=True)
+
+
+def _untouched(called: Called) -> Served:
+    """What upstream said to a call for which nothing can be done here, not even its stream be recorded."""
+    if isinstance(called.outcome, Opened):
+        called = Called(called.outcome.upstream.taken(), Answer(b""))
+    return Served("error" if isinstance(called.outcome, Failure) else "degraded", "no_event_loop", own=called)
 
 
 def _wait(future: Future[None], seconds: float) -> None:

@@ -209,7 +209,7 @@ def passed_on(reading: Reading | AsyncReading, made: Attempt, info: CallInfo, ki
         made.record(told, end)
         return _broken(end, made)
 
-    reading.conclude = conclude
+    reading.begin(conclude)
     return marked(response, info)
 
 

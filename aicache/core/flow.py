@@ -158,6 +158,10 @@ def fly(ask: Ask, stamps: Stamps, reason: str, standing: Entry | None = None) ->
                     return (yield from alone("miss", "not_shared", waited))
             case News.NOT_SHARED:
                 return (yield from alone("miss", "not_shared", waited))
+            case News.BROKE_OFF:  # likewise
+                strangers += 1
+                if strangers > 1:
+                    return (yield from alone("miss", "not_shared", waited))
             case News.LOOK_AGAIN:
                 pass
 

@@ -45,7 +45,8 @@ class Live:
     Of a stream of more than ``most`` bytes only the end is remembered: ``outgrown``. Who reads more slowly than that
     forgets has lost it. ``begun``: done when there is something to read, or nothing will be. ``followed``: called when
     somebody besides the writer's own caller has come to depend on it; ``grown``: when it has grown. ``has_gap``: what
-    was received last comes after what is missing. ``beats``: how often something came, if only a ping. For those who
+    was received last comes after what is missing. ``leader``: gives something as long as one of this process feeds it.
+    ``beats``: how often something came, if only a ping. For those who
     look after it, ``checked``: when they last did;
     ``missed``: its leader was not found then.
     """
@@ -56,6 +57,7 @@ class Live:
         self.outgrown = False
         self.followed: Callable[[], None] | None = None
         self.grown: Callable[[], None] | None = None
+        self.leader: Callable[[], object] | None = None
         self.beats = 0
         self.checked = 0.0
         self.missed = self.has_gap = False
@@ -174,6 +176,10 @@ class Live:
     @property
     def is_followed_here(self) -> bool:
         return self._here > 0
+
+    @property
+    def is_led_here(self) -> bool:
+        return self.leader is not None and self.leader() is not None
 
     def _tell_followed(self) -> None:
         if self.is_followed and (tell := self.followed) is not None:

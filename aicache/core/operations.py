@@ -174,6 +174,7 @@ class News(Enum):
 
     NOT_SHARED = "not_shared"  # the leader's answer is for the leader alone
     LOOK_AGAIN = "look_again"  # stored, abandoned, or nothing heard in time
+    BROKE_OFF = "broke_off"  # the leader's stream did: it may be upstream's trouble, and everybody's
 
 
 @dataclass(frozen=True, slots=True)

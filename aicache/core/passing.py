@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
+from weakref import ref
 
 from aicache.core.live import BROKEN, Ended, How, Last, Live
 from aicache.core.operations import Elapsed, Now, Operation, Unavailable
@@ -30,7 +31,7 @@ from aicache.core.streaming import (
 LOST: Final = 6.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Leading:
     """By what right a caller's stream is the one that others wait for."""
 
@@ -49,6 +50,7 @@ def passing(
     ask, recording, live = opened.ask, Recording(), Live()
     if leading is not None:
         live = yield Share(ask, leading.stamps, leading.token, aloud=ask.live)
+        live.leader = ref(leading)
     live.open(opened.headers, ask.policy.max_bytes, aloud=ask.live)
     leave = None if leading is None else Leave(ask, leading.stamps, leading.token)
     begun, last = False, b""

@@ -165,6 +165,9 @@ class Upstream(Protocol):
     def close(self) -> Any:
         """Lets go of the connection, read to the end or not. Likewise."""
 
+    def taken(self) -> Any:
+        """The response that it is the body of, once: for who gives it to the caller."""
+
     def interrupt(self) -> None:
         """Ends a ``pull`` that is under way in another thread, with an error, where that can be."""
 

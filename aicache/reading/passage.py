@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from aicache.core.live import LEAST_WINDOW
@@ -23,11 +24,11 @@ Conclude = Callable[[Served | BaseException], BaseException | None]
 
 
 class Passage:
-    """What both kinds have. ``served``: what the caller is given to begin with. ``conclude``: set by who asked."""
+    """What both kinds have. ``served``: what the caller is given to begin with."""
 
     def __init__(self, flow: Flow, begin: Begin) -> None:
         self.served = begin.served
-        self.conclude: Conclude = lambda end: None
+        self._conclude: Conclude = lambda end: None
         self._flow = flow
         self._begin = begin
         self._live = begin.live
@@ -105,9 +106,11 @@ class Passage:
     def _ended(self, end: Served | BaseException) -> None:
         error = end if isinstance(end, BaseException) else None
         if not self._has_ended:
-            error = self.conclude(end) or error
+            error = self._conclude(end) or error
         self._has_ended, self._error = True, error
         self._live.followed = None  # that was a cycle
+        with suppress(Exception):
+            self._flow.close()  # who keeps this keeps no lease
         self._add(self._withheld)
         self._is_over = self._is_over or error is not None or self._upstream is None or self._left
 

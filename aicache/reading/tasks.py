@@ -6,12 +6,15 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
+from inspect import GEN_SUSPENDED, getgeneratorstate
 from typing import Any
 
 from aicache.core.driver import SLOW, adrive
+from aicache.core.live import BROKEN
 from aicache.core.operations import Flow, Operation, Unavailable
 from aicache.core.streaming import Begin, Left, Withhold
-from aicache.reading.passage import AHEAD, Passage
+from aicache.reading.passage import AHEAD, Conclude, Passage
 
 logger = logging.getLogger("aicache")
 
@@ -28,6 +31,10 @@ class AsyncReading(Passage):
         self._idle: asyncio.Future[None] | None = None  # the driver, while nobody wants one
         self._settling: asyncio.Future[None] | None = None  # who has left, until it is known what that means
         self._is_slow = self._interrupts = False
+
+    def begin(self, conclude: Conclude) -> None:
+        """As ``Reading.begin``."""
+        self._conclude = conclude
         if self.is_own:
             self._live.followed = self._drive_soon
             if self._is_followed:
@@ -85,8 +92,14 @@ class AsyncReading(Passage):
 
     def _drive_soon(self) -> None:
         """From any thread."""
-        with suppress(RuntimeError):
+        try:
             self._loop.call_soon_threadsafe(self._drive)
+        except RuntimeError as ended:  # with the loop, and nobody can drive it any more: others are not to wait for it
+            self._left = self._is_over = True
+            if not self._has_ended:
+                self._ended(ended)
+            if self._live.position > self._live.start:  # who has got nothing waits for the lease to end, and calls anew
+                self._live.end(BROKEN)
 
     def _drive(self) -> None:
         self._has_help = True
@@ -98,7 +111,8 @@ class AsyncReading(Passage):
     def _is_wanted(self) -> bool:
         if self._left or (self._reader is not None and not self._reader.done() and not self._pieces):
             return True
-        return not self._has_ended and self._is_followed and self._size <= AHEAD
+        has_room = self._size <= AHEAD or not self._live.outgrown
+        return not self._has_ended and self._is_followed and has_room
 
     async def _work(self) -> None:
         while not self._is_over:
@@ -127,6 +141,9 @@ class AsyncReading(Passage):
             else:
                 self._came_to(await adrive(self._flow, self._performed, resume or self._go_on))
         except BaseException as error:  # noqa: BLE001 - its caller gets it
+            if getgeneratorstate(self._flow) == GEN_SUSPENDED:
+                with suppress(BaseException):
+                    await adrive(self._flow, self._perform, partial(self._flow.throw, error), stops=lambda _: False)
             self._ended(error)
         if self._is_over:
             await self._close()

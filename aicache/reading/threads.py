@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from inspect import GEN_SUSPENDED, getgeneratorstate
 from typing import Any, Final
 
 from aicache.core.driver import HANDED, SLOW, drive
 from aicache.core.operations import Flow, Operation, Unavailable
 from aicache.core.streaming import Begin, Left, Pull, Withhold
-from aicache.reading.passage import AHEAD, Passage
+from aicache.reading.passage import AHEAD, Conclude, Passage
 
 logger = logging.getLogger("aicache")
 
@@ -29,6 +30,11 @@ class Reading(Passage):
             threading.Lock()
         )  # a piece has come or been taken, or somebody drives no more
         self._is_driven = self._interrupted = self._is_leaving = False
+        self._struck: BaseException | None = None
+
+    def begin(self, conclude: Conclude) -> None:
+        """Before anything else: from now on it may be driven for others."""
+        self._conclude = conclude
         if self.is_own:
             self._live.followed = self._help
             if self._is_followed:
@@ -43,6 +49,8 @@ class Reading(Passage):
                     self._advance()
                     if self._left:
                         self._let_go()
+            if drives:
+                self._strike()
             if self._is_over and not self._pieces:
                 self._outcome()
                 return None
@@ -61,6 +69,7 @@ class Reading(Passage):
                 self._let_go()
             finally:
                 self._drives_no_more()
+            self._strike()
         elif self._upstream is not None and not self._is_needed():  # whoever waits for upstream sees it, too late
             self._interrupted = True
             self._upstream.interrupt()
@@ -84,6 +93,13 @@ class Reading(Passage):
         with self._moved:
             self._is_driven = False
             self._moved.notify_all()
+
+    def _strike(self) -> None:
+        """What interrupted this very thread, such as Ctrl-C or a soft time limit, is raised here, once."""
+        struck, self._struck = self._struck, None
+        if struck is not None:
+            self._error = None
+            raise struck
 
     def _is_needed(self) -> bool:
         """While another thread drives the flow."""
@@ -118,9 +134,17 @@ class Reading(Passage):
             else:
                 self._came_to(drive(self._flow, self._performed, resume or self._go_on, stops=self._stops))
         except BaseException as error:  # noqa: BLE001 - its caller gets it
+            self._struck = error
+            self._tell_flow(error)
             self._ended(error)
         if self._is_over:
             self._close()
+
+    def _tell_flow(self, error: BaseException) -> None:
+        """An interruption between two operations is not the flow's yet, and others wait for what it leads."""
+        if getgeneratorstate(self._flow) == GEN_SUSPENDED:
+            with suppress(BaseException):
+                drive(self._flow, self._perform, lambda: self._flow.throw(error), stops=lambda _: False)
 
     def _stops(self, operation: Operation) -> bool:
         """Nobody who leaves is to wait for upstream."""
@@ -174,4 +198,4 @@ class Reading(Passage):
                     if self._has_ended:
                         self._close()
             with self._moved:
-                self._moved.wait_for(lambda: self._size <= AHEAD or self._left)
+                self._moved.wait_for(lambda: self._size <= AHEAD or self._left or not self._live.outgrown)

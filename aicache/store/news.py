@@ -18,7 +18,7 @@ MOST_TOLD: Final = 4 * 1024 * 1024
 # Compressing more than this takes longer than an event loop may stand still.
 BIG: Final = 256 * 1024
 
-ANSWER, FAILED, NOT_SHARED, LOOK_AGAIN, PIECE, ENDING = b"a", b"f", b"n", b"l", b"p", b"e"
+ANSWER, FAILED, NOT_SHARED, LOOK_AGAIN, PIECE, ENDING, BROKE_OFF = b"a", b"f", b"n", b"l", b"p", b"e", b"o"
 
 HOWS: Final[dict[bytes, How]] = {b"w": "whole", b"c": "cut", b"f": "failed", b"b": "broken", b"t": "timeout"}
 WORDS: Final = {how: word for word, how in HOWS.items()}
@@ -58,6 +58,8 @@ def told(finish: Finish) -> Told:
         return finish.failure
     if not finish.told:
         return News.LOOK_AGAIN
+    if finish.entry is None and finish.ending is not None:
+        return News.BROKE_OFF
     if finish.entry is None:
         return News.NOT_SHARED if finish.alone else News.LOOK_AGAIN
     return finish.entry if finish.share or finish.keep else News.NOT_SHARED
@@ -83,12 +85,12 @@ def message(finish: Finish, told_to: int = 0) -> tuple[bytes, bytes]:
             payload = pack_failure(failure)
             if len(payload) <= MOST_TOLD:
                 return FAILED, payload
-        case News.LOOK_AGAIN if finish.ending is None or finish.keep:
+        case News.LOOK_AGAIN:
             kept = finish.entry is not None and finish.keep
             return LOOK_AGAIN, pack_entry(finish.entry) if kept and finish.entry is not None else b""
     if finish.ending is not None and not finish.keep:
         heard = said(finish)
-        word = LOOK_AGAIN if heard.told is News.LOOK_AGAIN else NOT_SHARED
+        word = BROKE_OFF if heard.told is News.BROKE_OFF else NOT_SHARED
         untold = finish.ending.live.since(told_to)
         at, rest = (heard.at, b"") if untold is None else (told_to, untold)
         return ENDING, word + WORDS[finish.ending.how] + PLACE.pack(at) + rest + heard.tail
@@ -123,7 +125,7 @@ def read(data: bytes) -> Heard:
                 return Heard(News.NOT_SHARED)
             case b"e":
                 (at,) = PLACE.unpack_from(data, 3)
-                word = News.LOOK_AGAIN if data[1:2] == LOOK_AGAIN else News.NOT_SHARED
+                word = News.BROKE_OFF if data[1:2] == BROKE_OFF else News.NOT_SHARED
                 return Heard(word, HOWS[data[2:3]], at, data[3 + PLACE.size :])
     except (Unreadable, struct.error, KeyError):
         pass

@@ -144,7 +144,7 @@ class Streams:
     def _must_look(self, check: Check) -> bool:
         """A leader of this process is alive; another is looked after by one of those who read it."""
         now = time.monotonic()
-        if self._leases.holds(check.token) or now - check.live.checked < self._patience / 2:
+        if check.live.is_led_here or self._leases.holds(check.token) or now - check.live.checked < self._patience / 2:
             return False
         check.live.checked = now
         if not self._ear.listening:

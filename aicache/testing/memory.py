@@ -16,7 +16,7 @@ from aicache.core.lineage import Lineage
 from aicache.core.live import Live
 from aicache.core.operations import Capture, Finish, Held, Lead, Led, Look, News, Seen, Unavailable, Wait
 from aicache.core.records import CREDENTIAL_STATUSES, Ask, Entry, Failure, Stamps
-from aicache.core.streaming import Leave, Outgrow, Share, Tail, Unfollow
+from aicache.core.streaming import Check, Leave, Outgrow, Share, Tail, Unfollow
 from aicache.core.tags import Tag
 from aicache.store.ear import CHECK_EVERY
 from aicache.store.news import said
@@ -100,12 +100,13 @@ class MemoryStore:
 
     def _at_once(self, operation: Look | Capture | Lead | Finish | Asked) -> Any:
         with self._lock:
-            if self._down and isinstance(operation, Share):
-                return Live()
-            if self._down and isinstance(operation, Unfollow):
-                return operation.live.leave()
+            if isinstance(operation, Check):  # its leader is of this process, and outlives any outage
+                return None
+            if self._down and isinstance(operation, Share | Unfollow):
+                return Live() if isinstance(operation, Share) else operation.live.leave()
             if self._down:
                 if isinstance(operation, Finish):  # its lease would end, unrenewed
+                    self._end_live(operation)
                     self._flights.pop((*_place(operation.ask), operation.stamps.flight), None)
                 raise Unavailable("unreachable")
             match operation:
@@ -220,6 +221,7 @@ class MemoryStore:
         ask, place = finish.ask, _place(finish.ask)
         line = (*place, finish.stamps.flight)
         flight = self._flights.get(line)
+        self._end_live(finish)
         if flight is None or flight.token != finish.token:
             return False
         del self._flights[line]
@@ -238,10 +240,14 @@ class MemoryStore:
                 lineage = Lineage(entry.key, entry.dies_at, entry.stamps, ask.sources)
                 self._lineages[ask.tenant, ask.lineage] = lineage
             kept = stands or not finish.keep
-        heard = said(finish)
-        tell(flight, heard.told)
-        heard.end(flight.live)
+        tell(flight, said(finish).told)
         return kept
+
+    @staticmethod
+    def _end_live(finish: Finish) -> None:
+        """Those who read it are told, whatever became of its lease."""
+        if finish.ending is not None:
+            said(finish).end(finish.ending.live)
 
     @contextmanager
     def _waiting(self, wait: Wait) -> Iterator[list[Future[Any]]]:

@@ -65,6 +65,8 @@ class Source:
 
     def interrupt(self) -> None: ...
 
+    def taken(self) -> None: ...
+
     def is_timeout(self, error: Exception) -> bool:
         return False
 

@@ -150,12 +150,12 @@ def test_an_end_that_leaves_no_answer_is_told_with_its_last_bytes(store: Store, 
     assert read(there, leading, live) == Last(leading.read + EVENTS[10], Ended(how))
 
 
-def test_who_only_waits_looks_again_where_a_stream_ended_without_an_answer(store: Store, there: Perform) -> None:
+def test_who_only_waits_hears_where_a_stream_broke_off(store: Store, there: Perform) -> None:
     plain = an_ask()
     leading = Leading(store).reads(*EVENTS[:3])
     assert isinstance(there(Lead(plain, NO_STAMPS, since=0)), Held)
     leading.ends("broken")
-    assert there(Wait(plain, leading.token, 20, NO_STAMPS)) is News.LOOK_AGAIN
+    assert there(Wait(plain, leading.token, 20, NO_STAMPS)) is News.BROKE_OFF
 
 
 def test_an_answer_that_is_too_large_to_be_told_is_found_where_it_is_kept(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final, Literal
+from weakref import WeakSet
 
 from aicache.core.records import Entry, Headers
 
@@ -62,7 +63,7 @@ class Live:
         self.checked = 0.0
         self.missed = self.has_gap = False
         self._lock = threading.Lock()
-        self._changed: Future[None] | None = None  # where somebody waits for it
+        self._waiting: WeakSet[Future[None]] = WeakSet()  # for the next change
         self._data = bytearray()
         self._base = 0
         self._start = 0
@@ -136,7 +137,8 @@ class Live:
         return self._headers
 
     def take(self, at: int) -> bytes | Last | Future[None]:
-        """What there is from ``at`` on; where that is nothing yet, what is done at the next change."""
+        """What there is from ``at`` on; where that is nothing yet, what is done at the next change: the caller's own to
+        wait for, and to drop."""
         with self._lock:
             if at < self._base:
                 return Last(b"", BROKEN)
@@ -144,9 +146,19 @@ class Live:
             if self.ended is not None:
                 return Last(piece, self.ended)
             if not piece:
-                self._changed = self._changed or _unresolved()
-                return self._changed
+                change: Future[None] = Future()
+                self._waiting.add(change)
+                return change
             return piece
+
+    @property
+    def is_broken(self) -> bool:
+        return self.ended == BROKEN
+
+    @property
+    def can_be_joined(self) -> bool:
+        """Who has not begun to read one that broke off has a better one to wait for."""
+        return self.begun.done() and not self.is_broken
 
     def since(self, at: int) -> bytes | None:
         """All from ``at`` on; None where some of it is forgotten."""
@@ -212,9 +224,11 @@ class Live:
         return True
 
     def _change(self) -> None:
-        changed, self._changed = self._changed, None
-        if changed is not None:
-            changed.set_result(None)
+        if self._waiting:
+            waiting, self._waiting = self._waiting, WeakSet()
+            for change in waiting:
+                if change.set_running_or_notify_cancel():
+                    change.set_result(None)
 
 
 def _unresolved() -> Future[None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from weakref import ref
@@ -97,8 +96,7 @@ def _grown(
     if live.outgrown and not before:
         recording.forget()
         if leading is not None:
-            with suppress(Unavailable):
-                yield Outgrow(ask, leading.stamps, leading.token)
+            yield Outgrow(ask, leading.stamps, leading.token)
 
 
 def _is_needed(ask: Ask, leave: Leave | None) -> Generator[Operation, Any, bool]:

@@ -80,8 +80,8 @@ class Pull:
 
 @dataclass(frozen=True, slots=True)
 class Outgrow:
-    """Keeps those away who come from now on, and lets those go who wait for the whole: it will not be kept. → None;
-    or Unavailable."""
+    """Keeps those away who come from now on, and lets those go who wait for the whole: it will not be kept. → None.
+    Never fails, and waits for nobody."""
 
     ask: Ask
     stamps: Stamps

@@ -98,8 +98,7 @@ class AsyncReading(Passage):
             self._left = self._is_over = True
             if not self._has_ended:
                 self._ended(ended)
-            if self._live.position > self._live.start:  # who has got nothing waits for the lease to end, and calls anew
-                self._live.end(BROKEN)
+            self._live.end(BROKEN)
 
     def _drive(self) -> None:
         self._has_help = True

@@ -69,10 +69,11 @@ class Store(Tags):
                         self.connections.run(self.streams.unfollowing(operation))
                 return self._heard(operation, told)
             case Finish():
+                done = False
                 try:
                     done = self.connections.run(self._finishing(operation, self.streams.message(operation)))
                 finally:
-                    self._let_go(operation)
+                    self._let_go(operation, done)
                 if done and _hangs(operation):
                     with contextlib.suppress(Unavailable):
                         self.connections.run(_hanging(operation))
@@ -98,17 +99,20 @@ class Store(Tags):
                         self.streams.joined(live, await self.connections.arun(make))
                     told = await self.ear.await_(operation.token, operation.seconds, live, reads=operation.ask.live)
                 except asyncio.CancelledError:
-                    self._later(self.streams.unfollowing(operation))
+                    # Now: where the loop is ending, nothing is done later.
+                    with contextlib.suppress(Unavailable):
+                        await self.connections.arun(self.streams.unfollowing(operation))
                     raise
                 if told is None and self.ear.listening:
                     with contextlib.suppress(Unavailable):
                         await self.connections.arun(self.streams.unfollowing(operation))
                 return self._heard(operation, told)
             case Finish():
+                done = False
                 try:
                     done = await self._aperform_finish(operation)
                 finally:
-                    self._let_go(operation)
+                    self._let_go(operation, done)
                 if done and _hangs(operation):
                     with contextlib.suppress(Unavailable):
                         await self.connections.arun(_hanging(operation))
@@ -150,14 +154,11 @@ class Store(Tags):
         return self._finishing(finish, news.message(finish))
 
     def _abandon_later(self, of: Lead | Finish, token: str) -> None:
-        self._later(self._abandon(of, token))
-
-    def _later(self, make: Make) -> None:
         """Who is cancelled must not wait. On the loop's one line this comes after what is to be undone."""
 
         async def run() -> None:
             with contextlib.suppress(Unavailable):
-                await self.connections.arun(make)
+                await self.connections.arun(self._abandon(of, token))
 
         task = asyncio.get_running_loop().create_task(run())
         self._freeing.add(task)
@@ -218,9 +219,9 @@ class Store(Tags):
         self.connections.breaker.accepted()
         return led
 
-    def _let_go(self, finish: Finish) -> None:
+    def _let_go(self, finish: Finish, done: bool) -> None:
         """Once the lease is free, not before: who is told to look again must not find it held. Without Redis too."""
-        self.ear.tell_waiting(finish.token, news.said(finish))
+        self.ear.tell_waiting(finish.token, news.said(finish, done))
         self.leases.drop(finish.token)
         self.streams.over(finish.token)
 

@@ -113,7 +113,7 @@ class Ear:
         None where nothing is heard in time."""
         live = live or self.live(token)
         with self._waiting(token, live) as news:
-            awaited: set[Future[Any]] = {news, live.begun} if reads else {news}
+            awaited: set[Future[Any]] = {news, live.begun} if reads and not live.is_broken else {news}
             wait_for(awaited, self._patience(token, seconds), FIRST_COMPLETED)
             return _outcome(news, live, reads)
 
@@ -124,7 +124,8 @@ class Ear:
         live = live or self.live(token)
         with self._waiting(token, live) as news:
             # asyncio.wait cancels the futures neither in time nor with this task: others wait on them.
-            awaited = {asyncio.wrap_future(future) for future in ((news, live.begun) if reads else (news,))}
+            heard = (news, live.begun) if reads and not live.is_broken else (news,)
+            awaited = {asyncio.wrap_future(future) for future in heard}
             seconds = self._patience(token, seconds)
             await asyncio.wait(awaited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             return _outcome(news, live, reads)
@@ -265,7 +266,7 @@ class Ear:
 def _outcome(news: Future[Told], live: Live, reads: bool) -> Told | Live | None:
     if news.done():
         return news.result()
-    if not reads or not live.begun.done():
+    if not reads or not live.can_be_joined:
         return None
     live.join()  # until who reads it leaves
     return live

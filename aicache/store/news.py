@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from aicache.core.live import Ended, How, Live
@@ -18,7 +18,9 @@ MOST_TOLD: Final = 4 * 1024 * 1024
 # Compressing more than this takes longer than an event loop may stand still.
 BIG: Final = 256 * 1024
 
-ANSWER, FAILED, NOT_SHARED, LOOK_AGAIN, PIECE, ENDING, BROKE_OFF = b"a", b"f", b"n", b"l", b"p", b"e", b"o"
+ANSWER, FAILED, NOT_SHARED, LOOK_AGAIN = b"a", b"f", b"n", b"l"
+SUPERSEDED: Final = b"s"  # an answer for those who wait alone
+PIECE, ENDING, BROKE_OFF = b"p", b"e", b"o"
 
 HOWS: Final[dict[bytes, How]] = {b"w": "whole", b"c": "cut", b"f": "failed", b"b": "broken", b"t": "timeout"}
 WORDS: Final = {how: word for word, how in HOWS.items()}
@@ -45,12 +47,14 @@ class Heard:
             live.end(Ended(self.how))
 
 
-def said(finish: Finish) -> Heard:
-    """What the end of a flight means to this process's own."""
-    ending = finish.ending
+def said(finish: Finish, kept: bool | None) -> Heard:
+    """What the end of a flight means to this process's own. ``kept``: whether it came to be as it says."""
+    ending, what = finish.ending, told(finish)
+    if isinstance(what, Entry) and not kept:
+        what = _unkept(what)
     if ending is None:
-        return Heard(told(finish))
-    return Heard(told(finish), ending.how, ending.live.position, ending.tail)
+        return Heard(what)
+    return Heard(what, ending.how, ending.live.position, ending.tail)
 
 
 def told(finish: Finish) -> Told:
@@ -89,11 +93,11 @@ def message(finish: Finish, told_to: int = 0) -> tuple[bytes, bytes]:
             kept = finish.entry is not None and finish.keep
             return LOOK_AGAIN, pack_entry(finish.entry) if kept and finish.entry is not None else b""
     if finish.ending is not None and not finish.keep:
-        heard = said(finish)
-        word = BROKE_OFF if heard.told is News.BROKE_OFF else NOT_SHARED
-        untold = finish.ending.live.since(told_to)
-        at, rest = (heard.at, b"") if untold is None else (told_to, untold)
-        return ENDING, word + WORDS[finish.ending.how] + PLACE.pack(at) + rest + heard.tail
+        live = finish.ending.live
+        word = BROKE_OFF if told(finish) is News.BROKE_OFF else NOT_SHARED
+        untold = live.since(told_to)
+        at, rest = (live.position, b"") if untold is None else (told_to, untold)
+        return ENDING, word + WORDS[finish.ending.how] + PLACE.pack(at) + rest + finish.ending.tail
     return (LOOK_AGAIN if finish.keep else NOT_SHARED), payload
 
 
@@ -119,6 +123,8 @@ def read(data: bytes) -> Heard:
         match data[:1]:
             case b"a":
                 return Heard(read_entry(data[1:]))
+            case b"s":
+                return Heard(_unkept(read_entry(data[1:])))
             case b"f":
                 return Heard(unpack_failure(data[1:]))
             case b"n":
@@ -130,3 +136,8 @@ def read(data: bytes) -> Heard:
     except (Unreadable, struct.error, KeyError):
         pass
     return Heard(News.LOOK_AGAIN)
+
+
+def _unkept(entry: Entry) -> Entry:
+    """As a leader has one that it does not store."""
+    return replace(entry, fresh_until=entry.stored_at, dies_at=entry.stored_at)

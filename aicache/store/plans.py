@@ -70,10 +70,11 @@ def finish(keys: Keys, of: Finish, message: tuple[bytes, bytes]) -> Plan:
     if failure is not None and failure.kind != "timeout":  # who allows more time must not be told so later
         memory = milliseconds(FAILURE_LIFE)
     told = kind in (news.ANSWER, news.FAILED, news.ENDING)
+    unkept = news.SUPERSEDED if kind == news.ANSWER and of.keep else kind
     wanted = [keys.lease(ask, of.stamps), keys.entry(ask), keys.lineage(ask), keys.failed(ask), keys.mark(ask)]
     reply = yield from FINISH(
         [*wanted, keys.live(ask, of.stamps)],
-        *(of.token, of.token.encode() + kind, int(told), payload),
+        *(of.token, kind if keep == of.keep else unkept, unkept, int(told), payload),
         *(life, lineage, life + milliseconds(LINEAGE_AFTER)),
         *(memory, ask.attempt, _credential(failure)),
     )

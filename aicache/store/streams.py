@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
@@ -20,9 +21,8 @@ from aicache.store.connections import Connections, Make
 from aicache.store.ear import CHECK_EVERY, STEP, Ear
 from aicache.store.keys import Keys
 from aicache.store.leases import LEASE, Leases
-from aicache.store.line import ended
 from aicache.store.payload import Unreadable, answers, read_entry
-from aicache.store.scripts import LEAVE, OUTGROW, SAY, TAIL, UNFOLLOW, Plan
+from aicache.store.scripts import LEAVE, SAY, TAIL, UNFOLLOW, Plan
 from aicache.store.voice import Saying, Voice
 
 Asked = Share | Leave | Unfollow | Outgrow | Tail | Check
@@ -112,10 +112,6 @@ class Streams:
             case Unfollow():
                 operation.live.leave()
                 return self.unfollowing(operation) if self._ear.listening and not operation.live.ended else None
-            case Outgrow():
-                self._ear.tell(token, news.Heard(News.NOT_SHARED))
-                message = token.encode() + news.NOT_SHARED
-                return lambda keys, _: OUTGROW([keys.lease(ask, stamps), keys.live(ask, stamps)], token, message)
             case Check() if self._must_look(operation):
                 return _tailing(operation, at)
         return None
@@ -124,9 +120,11 @@ class Streams:
         match operation:
             case Share():
                 live = self._led[operation.token] = self._ear.live(operation.token)
-                if operation.aloud:
-                    self._voice.share(operation, live)
+                self._voice.share(operation, live)
                 return live
+            case Outgrow():
+                self._ear.tell(operation.token, news.Heard(News.NOT_SHARED))
+                self._voice.notice(operation.token)
             case Leave():
                 if self._is_followed_here(operation.token) or reply:
                     return True
@@ -183,7 +181,11 @@ def tail(operation: Tail, seconds: float) -> bytes | Last | None:
 async def atail(operation: Tail, seconds: float) -> bytes | Last | None:
     got = operation.live.take(operation.at)
     if isinstance(got, Future):
-        await ended(got, seconds)
+        here = asyncio.wrap_future(got)
+        try:
+            await asyncio.wait({here}, timeout=seconds)
+        finally:
+            here.cancel()
         got = operation.live.take(operation.at)
     return None if isinstance(got, Future) else got
 
@@ -207,7 +209,8 @@ def _saying(keys: Keys, wanted: Sequence[Saying], channel: str) -> Plan:
         share, at = told.share, told.at
         lease = [keys.lease(share.ask, share.stamps), keys.live(share.ask, share.stamps)]
         head = news.lost(share.token) if more is None else news.head(share.token, at)
-        said = (head, int(LEASE * 1000), channel, int(not live.outgrown))
+        not_shared = share.token.encode() + news.NOT_SHARED if live.outgrown else b""
+        said = (head, int(LEASE * 1000), channel, not_shared)
         commands.append(SAY.commands(lease, share.token, at, more or b"", *said))
     try:
         return (yield [brief for brief, _ in commands])

@@ -59,14 +59,21 @@ class Voice:
         self._speaks = False
 
     def share(self, share: Share, live: Live) -> None:
-        """Tells of a stream as it grows, until it is dropped."""
+        """Tells of a stream as it grows, until it is dropped. Of one that is not shared aloud it only tells, when it is
+        noticed, that it has outgrown its limit."""
         told = self._streams[share.token] = Told(share, ref(live))
-        live.grown = lambda: self._notice(told)
+        if share.aloud:
+            live.grown = lambda: self._notice(told)
+
+    def notice(self, token: str) -> None:
+        """There is something to tell of it."""
+        if (told := self._streams.get(token)) is not None:
+            self._notice(told)
 
     def told_to(self, token: str) -> int | None:
         """Up to where others have been told of it; None where they are told nothing."""
         told = self._streams.get(token)
-        return None if told is None else told.at
+        return told.at if told is not None and told.share.aloud else None
 
     def drop(self, token: str) -> None:
         """Harmless where it is not known."""
@@ -124,7 +131,7 @@ class Voice:
             if (live := told.held()) is None:
                 self.drop(told.share.token)
                 continue
-            more, beats = live.since(told.at), live.beats
+            more, beats = live.since(told.at) if told.share.aloud else b"", live.beats
             if more is None:
                 wanted.append((told, live, None))
             elif more or beats != told.beats:

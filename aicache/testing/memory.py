@@ -100,13 +100,11 @@ class MemoryStore:
 
     def _at_once(self, operation: Look | Capture | Lead | Finish | Asked) -> Any:
         with self._lock:
-            if isinstance(operation, Check):  # its leader is of this process, and outlives any outage
-                return None
-            if self._down and isinstance(operation, Share | Unfollow):
-                return Live() if isinstance(operation, Share) else operation.live.leave()
+            if isinstance(operation, Share | Unfollow | Outgrow | Check):  # its leader is of this process
+                return self._of_stream(operation)
             if self._down:
                 if isinstance(operation, Finish):  # its lease would end, unrenewed
-                    self._end_live(operation)
+                    self._end_live(operation, kept=False)
                     self._flights.pop((*_place(operation.ask), operation.stamps.flight), None)
                 raise Unavailable("unreachable")
             match operation:
@@ -118,26 +116,26 @@ class MemoryStore:
                     return self._lead(operation)
                 case Finish():
                     return self._finish(operation)
-                case Unfollow():
-                    operation.live.leave()
-                case Share() | Leave() | Outgrow():
+                case Leave():
                     return self._of_stream(operation)
 
-    def _of_stream(self, operation: Share | Leave | Outgrow) -> Any:
+    def _of_stream(self, operation: Share | Leave | Unfollow | Outgrow | Check) -> Any:
         line = (*_place(operation.ask), operation.stamps.flight)
         flight = self._flights.get(line)
-        if flight is None or flight.token != operation.token:
-            return Live() if isinstance(operation, Share) else False
+        its = flight if flight is not None and flight.token == operation.token else Flight(operation.token)
         match operation:
             case Share():
-                return flight.live
+                return its.live
+            case Unfollow():
+                operation.live.leave()
+            case Leave() if its is flight and not its.live.is_followed_here:
+                del self._flights[line]
             case Leave():
-                if not flight.live.is_followed_here:
-                    del self._flights[line]
-                return flight.live.is_followed_here
+                return its is flight
             case Outgrow():
-                flight.outgrown = True
-                tell(flight, News.NOT_SHARED)
+                its.outgrown = True
+                tell(its, News.NOT_SHARED)
+        return False
 
     def _look(self, ask: Ask) -> Seen:
         now = time.time()
@@ -210,7 +208,7 @@ class MemoryStore:
             if age < FAILURE_LIFE and timely and failure.credential in ("", ask.credential):
                 return failure
         line = (*place, lead.stamps.flight)
-        if (flight := self._flights.get(line)) is not None:
+        if (flight := self._flights.get(line)) is not None and not flight.live.is_broken:
             if flight.outgrown:
                 return News.NOT_SHARED
             return Held(flight.token, float("inf"))
@@ -221,8 +219,8 @@ class MemoryStore:
         ask, place = finish.ask, _place(finish.ask)
         line = (*place, finish.stamps.flight)
         flight = self._flights.get(line)
-        self._end_live(finish)
         if flight is None or flight.token != finish.token:
+            self._end_live(finish, kept=False)
             return False
         del self._flights[line]
         self._ended[finish.token] = flight  # for waiters who were told to wait and have not come yet
@@ -240,14 +238,15 @@ class MemoryStore:
                 lineage = Lineage(entry.key, entry.dies_at, entry.stamps, ask.sources)
                 self._lineages[ask.tenant, ask.lineage] = lineage
             kept = stands or not finish.keep
-        tell(flight, said(finish).told)
+        tell(flight, said(finish, kept).told)
+        self._end_live(finish, kept)
         return kept
 
     @staticmethod
-    def _end_live(finish: Finish) -> None:
+    def _end_live(finish: Finish, kept: bool) -> None:
         """Those who read it are told, whatever became of its lease."""
         if finish.ending is not None:
-            said(finish).end(finish.ending.live)
+            said(finish, kept).end(finish.ending.live)
 
     @contextmanager
     def _waiting(self, wait: Wait) -> Iterator[list[Future[Any]]]:
@@ -278,7 +277,7 @@ class MemoryStore:
             raise Unavailable("unreachable")
         if flight is not None and flight.news.done():
             return flight.news.result()
-        if flight is not None and wait.ask.live and flight.live.begun.done():
+        if flight is not None and wait.ask.live and flight.live.can_be_joined:
             flight.live.join()
             return flight.live
         if self._closed:

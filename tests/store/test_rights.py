@@ -110,8 +110,9 @@ def streaming(store: Store, other: Store) -> None:
     assert there.take(there.start) == b"first"
     assert store.perform(Leave(ask, stamps, token))
     other.perform(Unfollow(ask, stamps, token, there))
+    live.feed(b"x" * 1000)
     store.perform(Outgrow(ask, stamps, token))
-    assert other.perform(Lead(ask, stamps, since=0, refresh=True)) is News.NOT_SHARED
+    until(lambda: other.perform(Lead(ask, stamps, since=0, refresh=True, waits=False)) is News.NOT_SHARED)
     assert not store.perform(Leave(ask, stamps, token))
 
 

@@ -46,11 +46,9 @@ class Reading(Passage):
             # Who waits for a piece must not wait for the one who drives: that one may be at the next piece already.
             with self._driving(lambda: not self._pieces and not self._is_over) as drives:
                 if drives:
-                    self._advance()
+                    self._strike(self._advance)
                     if self._left:
-                        self._let_go()
-            if drives:
-                self._strike()
+                        self._strike(self._let_go)
             if self._is_over and not self._pieces:
                 self._outcome()
                 return None
@@ -66,10 +64,9 @@ class Reading(Passage):
             self._moved.notify_all()
         if drives:
             try:
-                self._let_go()
+                self._strike(self._let_go)
             finally:
                 self._drives_no_more()
-            self._strike()
         elif self._upstream is not None and not self._is_needed():  # whoever waits for upstream sees it, too late
             self._interrupted = True
             self._upstream.interrupt()
@@ -94,11 +91,12 @@ class Reading(Passage):
             self._is_driven = False
             self._moved.notify_all()
 
-    def _strike(self) -> None:
-        """What interrupted this very thread, such as Ctrl-C or a soft time limit, is raised here, once."""
-        struck, self._struck = self._struck, None
-        if struck is not None:
-            self._error = None
+    def _strike(self, act: Callable[[], None]) -> None:
+        """What interrupts this very thread meanwhile, such as Ctrl-C or a soft time limit, is raised here, once."""
+        self._struck = None
+        act()
+        if (struck := self._struck) is not None:
+            self._struck = self._error = None
             raise struck
 
     def _is_needed(self) -> bool:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -13,15 +16,18 @@ import pytest
 import redis
 
 from aicache.core.live import Ended, Last, Live
-from aicache.core.operations import Finish, Held, Lead, Led, News, Wait
+from aicache.core.operations import Capture, Finish, Held, Lead, Led, News, Wait
 from aicache.core.records import NO_STAMPS, Answer, Ask, Entry
 from aicache.core.streaming import Check, Ending, Leave, Outgrow, Share, Tail, Unfollow
+from aicache.core.tags import hanging, of_answer
 from aicache.store import Address, Store, streams, voice
 from aicache.testing.memory import MemoryStore
 from aicache.testing.valkey import Valkey
 from tests.store.conftest import URL, an_ask, an_entry, names_of
+from tests.store.servers import until
 
 HEADERS = (("request-id", "req_1"), ("x", "ü"))
+PRICES = hanging(["prices"], an_ask().tenant)
 EVENTS = [f"event: {number}\ndata: {'x' * number}\n\n".encode() for number in range(50)]
 
 
@@ -156,6 +162,24 @@ def test_who_only_waits_hears_where_a_stream_broke_off(store: Store, there: Perf
     assert isinstance(there(Lead(plain, NO_STAMPS, since=0)), Held)
     leading.ends("broken")
     assert there(Wait(plain, leading.token, 20, NO_STAMPS)) is News.BROKE_OFF
+
+
+@pytest.mark.parametrize("asked", [asking(tags=PRICES), an_ask(tags=PRICES)], ids=["streamed", "plain"])
+@pytest.mark.parametrize("died", ["by a tag", "by itself"])
+def test_an_answer_that_died_on_its_way_is_told_as_one_that_is_not_kept(
+    store: Store, there: Perform, asked: Ask, died: str
+) -> None:
+    stamps = store.perform(Capture(asked))
+    led = store.perform(Lead(asked, stamps, since=0))
+    there(Lead(asked, stamps, since=0))
+    with ThreadPoolExecutor() as pool:
+        heard = [pool.submit(perform, Wait(asked, led.token, 20, stamps)) for perform in (store.perform, there)]
+        until(lambda: all(led.token in who.ear._flights for who in (store, there.store)))
+        store.stamp(PRICES if died == "by a tag" else [of_answer(asked.lineage, asked.key, asked.tenant)])
+        assert not store.perform(Finish(asked, stamps, led.token, entry=an_entry(asked), keep=True, share=True))
+    for entry in [future.result() for future in heard]:
+        assert isinstance(entry, Entry)
+        assert entry.dies_at <= entry.stored_at
 
 
 def test_an_answer_that_is_too_large_to_be_told_is_found_where_it_is_kept(
@@ -443,3 +467,41 @@ def test_a_store_in_memory_promises_the_same_within_its_process(colour: str) -> 
     perform(outgrown.of(Outgrow))
     assert perform(Lead(outgrown.ask, NO_STAMPS, since=0, refresh=True)) is News.NOT_SHARED
     perform.close()
+
+
+def test_looking_at_a_silent_stream_again_and_again_leaves_nothing_behind(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "STEP", 0.001)
+    leading = Leading(store).reads(*EVENTS[:3])
+    at = leading.live.position
+
+    async def main() -> int:
+        for _ in range(100):
+            assert await store.aperform(Tail(leading.live, at)) is None
+        await asyncio.sleep(0)
+        gc.collect()
+        return sum(isinstance(kept, asyncio.Future | Future) and not kept.done() for kept in gc.get_objects())
+
+    before = sum(isinstance(kept, Future) and not kept.done() for kept in gc.get_objects())
+    assert asyncio.run(main()) < before + 10
+    assert store.perform(Tail(leading.live, at)) is None
+    assert not leading.live._waiting
+
+
+def test_a_leader_whose_stream_outgrows_its_limit_does_not_wait_for_redis(
+    store: Store, other: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leading = Leading(store, asking(live=False), most=100)
+    assert isinstance(other.perform(Lead(leading.ask, NO_STAMPS, since=0)), Held)
+    leading.reads(*EVENTS[:8])
+    run, here = store.connections.run, threading.get_ident()
+
+    def elsewhere(*arguments: Any) -> Any:
+        assert threading.get_ident() != here
+        return run(*arguments)
+
+    monkeypatch.setattr(store.connections, "run", elsewhere)
+    store.perform(leading.of(Outgrow))
+    assert other.perform(Wait(leading.ask, leading.token, 20, NO_STAMPS)) is News.NOT_SHARED
+    assert other.perform(Lead(leading.ask, NO_STAMPS, since=0)) is News.NOT_SHARED

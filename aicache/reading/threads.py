@@ -30,7 +30,6 @@ class Reading(Passage):
             threading.Lock()
         )  # a piece has come or been taken, or somebody drives no more
         self._is_driven = self._interrupted = self._is_leaving = False
-        self._struck: BaseException | None = None
 
     def begin(self, conclude: Conclude) -> None:
         """Before anything else: from now on it may be driven for others."""
@@ -46,9 +45,9 @@ class Reading(Passage):
             # Who waits for a piece must not wait for the one who drives: that one may be at the next piece already.
             with self._driving(lambda: not self._pieces and not self._is_over) as drives:
                 if drives:
-                    self._strike(self._advance)
+                    self._raise(self._advance())
                     if self._left:
-                        self._strike(self._let_go)
+                        self._raise(self._let_go())
             if self._is_over and not self._pieces:
                 self._outcome()
                 return None
@@ -64,7 +63,7 @@ class Reading(Passage):
             self._moved.notify_all()
         if drives:
             try:
-                self._strike(self._let_go)
+                self._raise(self._let_go())
             finally:
                 self._drives_no_more()
         elif self._upstream is not None and not self._is_needed():  # whoever waits for upstream sees it, too late
@@ -91,12 +90,10 @@ class Reading(Passage):
             self._is_driven = False
             self._moved.notify_all()
 
-    def _strike(self, act: Callable[[], None]) -> None:
-        """What interrupts this very thread meanwhile, such as Ctrl-C or a soft time limit, is raised here, once."""
-        self._struck = None
-        act()
-        if (struck := self._struck) is not None:
-            self._struck = self._error = None
+    def _raise(self, struck: BaseException | None) -> None:
+        """What interrupted this very thread, such as Ctrl-C or a soft time limit, is raised in it, once."""
+        if struck is not None:
+            self._error = None
             raise struck
 
     def _is_needed(self) -> bool:
@@ -114,29 +111,35 @@ class Reading(Passage):
         self._run()
         self._work()
 
-    def _let_go(self) -> None:
+    def _let_go(self) -> BaseException | None:
+        """→ as ``_advance``."""
+        struck = None
         self._forget()
         if not self._has_ended:
             self._is_leaving = True
-            self._advance(self._quit)
+            struck = self._advance(self._quit)
             self._is_leaving = False
             if not self._has_ended:
                 self._help()
         if self._has_ended:
             self._close()
+        return struck
 
-    def _advance(self, resume: Callable[[], Operation] | None = None) -> None:
+    def _advance(self, resume: Callable[[], Operation] | None = None) -> BaseException | None:
+        """→ what was raised in it. Its caller meets it in any case, whoever drives."""
+        struck = None
         try:
             if self._has_ended:
                 self._pass_on()
             else:
                 self._came_to(drive(self._flow, self._performed, resume or self._go_on, stops=self._stops))
         except BaseException as error:  # noqa: BLE001 - its caller gets it
-            self._struck = error
+            struck = error
             self._tell_flow(error)
             self._ended(error)
         if self._is_over:
             self._close()
+        return struck
 
     def _tell_flow(self, error: BaseException) -> None:
         """An interruption between two operations is not the flow's yet, and others wait for what it leads."""

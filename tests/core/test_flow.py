@@ -18,14 +18,17 @@ from aicache.core.operations import (
     Elapsed,
     Finish,
     Flow,
+    Held,
     Keep,
     Lead,
     Led,
+    Look,
     Moment,
     News,
     Now,
     Recall,
     Recalled,
+    Seen,
     Spawn,
     Unavailable,
     Wait,
@@ -332,3 +335,20 @@ def test_what_a_copy_brings_back_is_judged_by_each_who_waited_for_it() -> None:
         until(waiter, operation, Recall, life)  # it leads, and is not served what is too old for it
         waiter.close()
         store._flights.clear()
+
+
+@pytest.mark.parametrize("news", [News.BROKE_OFF, Failure("timeout", timeout=1.0)], ids=["a stream", "another's time"])
+def test_who_has_waited_for_two_that_came_to_nothing_calls_by_itself(news: Any) -> None:
+    """One after another they would fail before it."""
+    flow = serve(Ask("k1", "l", "acme", Policy("default"), patience=60.0))
+    replies = {Look: Seen(None, Stamps()), Lead: Held("token", 6.0), Elapsed: 0.0, Wait: news}
+    asked, operation = Counter[type](), next(flow)
+    while not isinstance(operation, Call):
+        asked[type(operation)] += 1
+        assert asked[Wait] < 3
+        operation = flow.send(replies[type(operation)])
+    assert asked[Wait] == 2
+    assert operation.leads is None
+    with pytest.raises(StopIteration) as end:
+        flow.send(Called(None, Answer(b"{}"), WHOLE))
+    assert (end.value.value.status, end.value.value.reason) == ("miss", "not_shared")

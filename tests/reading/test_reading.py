@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from aicache.cache import Cache
+from aicache.core.flow import serve
 from aicache.core.live import Live
 from aicache.core.operations import Elapsed
 from aicache.core.records import Called, Opened, Served
 from aicache.core.streaming import Begin, Give, Left, Pull
 from aicache.reading import AsyncReading, Reading
+from aicache.testing.memory import MemoryStore
 from tests.claude.together import until
 from tests.core.test_passing import Source, an_ask
 
@@ -169,3 +172,17 @@ def test_what_strikes_who_helps_is_not_raised_to_who_leaves(monkeypatch: pytest.
     until(lambda: world.ends and not helps(), "nobody helps")
     world.reading.leave()
     assert not world.upstream.is_open
+
+
+def test_on_another_event_loop_than_asyncios_a_stream_is_its_callers_untouched() -> None:
+    class Untouched(AsyncSource):
+        def taken(self) -> Any:
+            return "the SDK's own"
+
+    async def call() -> Called:
+        return Called(None, Opened(an_ask(), Untouched(0, "whole")))
+
+    with pytest.raises(StopIteration) as end:
+        Cache(MemoryStore()).aserve(serve(an_ask()), call).send(None)
+    served = end.value.value
+    assert (served.status, served.reason, served.own.raw) == ("degraded", "no_event_loop", "the SDK's own")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import redis
 
-from aicache.core.live import Ended, Last, Live
+from aicache.core.live import BROKEN, Ended, Last, Live
 from aicache.core.operations import Capture, Finish, Held, Lead, Led, News, Wait
 from aicache.core.records import NO_STAMPS, Answer, Ask, Entry
 from aicache.core.streaming import Check, Ending, Leave, Outgrow, Share, Tail, Unfollow
@@ -213,6 +213,18 @@ def test_a_leader_that_is_gone_breaks_the_stream_for_those_who_read_it(
     assert read(there, leading, live, len(leading.read)) == leading.read
     server.delete(*names_of(store, leading.ask))
     assert read(there, leading, live) == Last(leading.read, Ended("broken"))
+
+
+def test_who_comes_after_it_broke_off_waits_for_what_becomes_of_its_leader(store: Store, there: Perform) -> None:
+    leading = Leading(store).reads(*EVENTS[:3])
+    live = joined(there, leading)
+    live.end(BROKEN)
+    there(Lead(leading.ask, NO_STAMPS, since=0, refresh=True))
+    with ThreadPoolExecutor() as pool:
+        heard = pool.submit(there, Wait(leading.ask, leading.token, 20, NO_STAMPS))
+        until(lambda: leading.token in there.store.ear._flights)
+        leading.ends(entry=leading.entry(), keep=True, share=True)
+        assert isinstance(heard.result(), Entry)
 
 
 def test_another_leaders_stream_is_never_taken_for_it(store: Store, there: Perform, server: redis.Redis) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -116,27 +114,31 @@ def test_where_the_answer_is_purged_who_is_on_it_reads_on_beside_who_asks_anew(
 
 @pytest.mark.parametrize("events", [0, 1])
 def test_a_stream_that_is_held_when_its_loop_has_ended_keeps_nobody_waiting(
-    asker: Asker, claude: ClaudeServer, anywhere: None, events: int
+    asker: Asker, claude: ClaudeServer, anywhere: None, events: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def begin() -> Any:
         client = aicache.wrap(anthropic.AsyncAnthropic(base_url=claude.url, api_key="k", max_retries=0))
         stream = await client.messages.create(**QUESTION, stream=True)
-        read = aiter(stream)
         for _ in range(events):
-            await anext(read)
-        return client, stream, read
+            await anext(stream)
+        return client, stream
 
-    with gated(claude) as gate, warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # nobody can close its connections any more
+    def closed(*_: Any, **__: Any) -> None:
+        raise RuntimeError("Event loop is closed")
+
+    async def end() -> None:
+        await stream.close()
+        await client.close()
+
+    with gated(claude) as gate, asyncio.Runner() as runner:
         gate.open_to(4)
-        loop = asyncio.new_event_loop()
-        held = loop.run_until_complete(begin())
-        loop.close()
-        claude.answer = lambda _: Reply.text("anew")
-        callers = [Caller(asker).asks_for_more() for _ in range(3)]
-        for caller in callers:
-            caller.ended()
-        del held
-        gc.collect()
+        client, stream = runner.run(begin())
+        with monkeypatch.context() as patched:
+            patched.setattr(runner.get_loop(), "call_soon_threadsafe", closed)
+            claude.answer = lambda _: Reply.text("anew")
+            callers = [Caller(asker).asks_for_more() for _ in range(3)]
+            for caller in callers:
+                caller.ended()
+        runner.run(end())
     assert [(caller.error, caller.text) for caller in callers] == [(None, "anew")] * 3
     assert claude.count == 2

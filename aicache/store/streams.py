@@ -185,7 +185,8 @@ async def atail(operation: Tail, seconds: float) -> bytes | Last | None:
         try:
             await asyncio.wait({here}, timeout=seconds)
         finally:
-            here.cancel()
+            with contextlib.suppress(RuntimeError):  # its loop has ended
+                here.cancel()
         got = operation.live.take(operation.at)
     return None if isinstance(got, Future) else got
 

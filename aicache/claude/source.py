@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import suppress
 from typing import Any
@@ -15,10 +16,10 @@ from aicache.ledger.prices import price
 
 class _Source:
     """``headers``: those worth repeating. ``response``: the SDK's, until somebody takes it: who drops it unread must
-    find nothing in here that holds it.
+    find nothing in here that holds it. ``body``: what is read.
     """
 
-    def __init__(self, response: Any, headers: Headers) -> None:
+    def __init__(self, response: Any, headers: Headers, body: Any) -> None:
         self.headers = headers
         self.response = response
         raw: httpx2.Response = response.http_response
@@ -28,7 +29,7 @@ class _Source:
         self._connection: Any = raw.extensions.get("network_stream")
         # A response of our own decodes it, once: the caller's is given what comes out, and says so.
         encoding = [(name, value) for name, value in raw.headers.items() if name == "content-encoding"]
-        self._shadow = httpx2.Response(raw.status_code, headers=encoding, stream=raw.stream, request=raw.request)
+        self._shadow = httpx2.Response(raw.status_code, headers=encoding, stream=body, request=raw.request)
 
     def _must_be_read(self, chunk: bytes | None) -> None:
         """Where nothing more comes: else somebody has closed it, which is no end of a body."""
@@ -47,11 +48,34 @@ class _Source:
         return Answer(body, self.headers, priced.usd, priced.premium, priced.tokens, events=events)
 
 
+class _Body(httpx2.SyncByteStream):
+    """Upstream's, whose connection is others' as soon as it is closed."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._body
+
+    def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            self._body.close()
+
+    def shut_down(self, connection: socket.socket) -> None:
+        with self._lock, suppress(OSError):
+            if not self._is_closed:
+                connection.shutdown(socket.SHUT_RDWR)
+
+
 class Source(_Source):
     """For the sync client."""
 
     def __init__(self, response: Any, headers: Headers) -> None:
-        super().__init__(response, headers)
+        self._body = _Body(response.http_response.stream)
+        super().__init__(response, headers, self._body)
         self._chunks = self._read()
 
     def pull(self) -> bytes | None:
@@ -69,15 +93,14 @@ class Source(_Source):
     def interrupt(self) -> None:
         held = None if self._connection is None else self._connection.get_extra_info("socket")
         if self._is_alone and held is not None:
-            with suppress(OSError):
-                held.shutdown(socket.SHUT_RDWR)
+            self._body.shut_down(held)
 
 
 class AsyncSource(_Source):
     """Who is cancelled as it waits for a piece has closed it."""
 
     def __init__(self, response: Any, headers: Headers) -> None:
-        super().__init__(response, headers)
+        super().__init__(response, headers, response.http_response.stream)
         self._chunks = self._read()
 
     async def pull(self) -> bytes | None:

@@ -182,6 +182,7 @@ def lead(
     the lease has ended by itself.
     """
     known = ""
+    leading = Leading(stamps, led.token)
     try:
         # Before the call: what dies while it is under way must not be counted as known to its answer.
         recalled = yield from recall(ask, copy=not renews)
@@ -197,16 +198,16 @@ def lead(
         ending: Ending | None = None
         if isinstance(called.outcome, Opened):
             begun = Served("miss", reason, own=called, waited=waited)
-            called, ending = yield from passing(called, called.outcome, begun, Leading(stamps, led.token))
+            called, ending = yield from passing(called, called.outcome, begun, leading)
         moment: Moment = yield Now(ask.policy)
     except GeneratorExit:  # nobody drives this flow any more: the lease ends by itself
         raise
     except Exception:  # what is wrong is wrong with this very call: its waiters must not repeat it one by one
-        yield from finish(Finish(ask, stamps, led.token, alone=True))
+        yield from finish(Finish(ask, stamps, led.token, alone=True, ending=leading.broken()))
         raise
     except BaseException:
         if hands_over:
-            yield from finish(Finish(ask, stamps, led.token))
+            yield from finish(Finish(ask, stamps, led.token, ending=leading.broken()))
         raise
     outcome = called.outcome
     if isinstance(outcome, Failure):

@@ -46,9 +46,8 @@ class Live:
     Of a stream of more than ``most`` bytes only the end is remembered: ``outgrown``. Who reads more slowly than that
     forgets has lost it. ``begun``: done when there is something to read, or nothing will be. ``followed``: called when
     somebody besides the writer's own caller has come to depend on it; ``grown``: when it has grown. ``has_gap``: what
-    was received last comes after what is missing. ``leader``: gives something as long as one of this process feeds it.
-    ``beats``: how often something came, if only a ping. For those who
-    look after it, ``checked``: when they last did;
+    was received last comes after what is missing. ``is_led_here``: by a flow of this process that is still at it.
+    ``beats``: how often something came, if only a ping. For those who look after it, ``checked``: when they last did;
     ``missed``: its leader was not found then.
     """
 
@@ -58,11 +57,10 @@ class Live:
         self.outgrown = False
         self.followed: Callable[[], None] | None = None
         self.grown: Callable[[], None] | None = None
-        self.leader: Callable[[], object] | None = None
         self.beats = 0
         self.checked = 0.0
-        self.missed = self.has_gap = False
-        self._lock = threading.Lock()
+        self.missed = self.has_gap = self.is_led_here = False
+        self._lock = threading.RLock()  # whoever reads it may be collected, and leave, in the middle of anything here
         self._waiting: WeakSet[Future[None]] = WeakSet()  # for the next change
         self._data = bytearray()
         self._base = 0
@@ -188,10 +186,6 @@ class Live:
     @property
     def is_followed_here(self) -> bool:
         return self._here > 0
-
-    @property
-    def is_led_here(self) -> bool:
-        return self.leader is not None and self.leader() is not None
 
     def _tell_followed(self) -> None:
         if self.is_followed and (tell := self.followed) is not None:

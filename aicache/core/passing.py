@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any, Final
-from weakref import ref
 
 from aicache.core.live import BROKEN, Ended, How, Last, Live
 from aicache.core.operations import Elapsed, Now, Operation, Unavailable
@@ -30,12 +29,18 @@ from aicache.core.streaming import (
 LOST: Final = 6.0
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
+@dataclass(slots=True)
 class Leading:
-    """By what right a caller's stream is the one that others wait for."""
+    """By what right a caller's stream is the one that others wait for, and ``live``, what they read of it, once there
+    is something to read."""
 
     stamps: Stamps
     token: str
+    live: Live | None = None
+
+    def broken(self) -> Ending | None:
+        """What becomes of it where its own caller's flow does not come to its end."""
+        return None if self.live is None else Ending("broken", self.live)
 
 
 def passing(
@@ -46,11 +51,24 @@ def passing(
     Whatever becomes of its recording makes no difference to what its caller gets. The end of a message is withheld
     until the flow has ended: who has it finds the answer stored.
     """
-    ask, recording, live = opened.ask, Recording(), Live()
+    live = Live()
     if leading is not None:
-        live = yield Share(ask, leading.stamps, leading.token, aloud=ask.live)
-        live.leader = ref(leading)
-    live.open(opened.headers, ask.policy.max_bytes, aloud=ask.live)
+        live = leading.live = yield Share(opened.ask, leading.stamps, leading.token, aloud=opened.ask.live)
+    live.open(opened.headers, opened.ask.policy.max_bytes, aloud=opened.ask.live)
+    live.is_led_here = True
+    try:
+        return (yield from _passing(called, opened, served, leading, live))
+    except BaseException:  # though nobody may drive this flow any more: who reads it is not to wait for it
+        live.end(BROKEN)
+        raise
+    finally:
+        live.is_led_here = False
+
+
+def _passing(
+    called: Called, opened: Opened, served: Served, leading: Leading | None, live: Live
+) -> Generator[Operation, Any, tuple[Called, Ending]]:
+    ask, recording = opened.ask, Recording()
     leave = None if leading is None else Leave(ask, leading.stamps, leading.token)
     begun, last = False, b""
     while not recording.is_over():
@@ -121,6 +139,7 @@ def following(ask: Ask, stamps: Stamps, token: str, live: Live, waited: float) -
         yield over
         return replace(begun, reason="left")
     except GeneratorExit:  # nobody drives this flow any more
+        live.leave()
         raise
     except BaseException:
         yield over

@@ -89,9 +89,11 @@ class Passage:
         return piece
 
     def _forget(self) -> None:
+        """What its caller does not want any more. An error holds what it was raised in, such as a lease."""
         with self._handing:
             self._pieces.clear()
             self._size = 0
+            self._error = None
 
     def _came_to(self, handed: Any) -> None:
         """The flow has handed something over, stopped before something slow, or returned."""
@@ -105,9 +107,11 @@ class Passage:
 
     def _ended(self, end: Served | BaseException) -> None:
         error = end if isinstance(end, BaseException) else None
-        if not self._has_ended:
+        with self._handing:
+            first, self._has_ended = not self._has_ended, True
+        if first:
             error = self._conclude(end) or error
-        self._has_ended, self._error = True, error
+        self._error = None if self._left else error
         self._live.followed = None  # that was a cycle
         with suppress(Exception):
             self._flow.close()  # who keeps this keeps no lease

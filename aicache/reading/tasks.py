@@ -11,7 +11,6 @@ from inspect import GEN_SUSPENDED, getgeneratorstate
 from typing import Any
 
 from aicache.core.driver import SLOW, adrive
-from aicache.core.live import BROKEN
 from aicache.core.operations import Flow, Operation, Unavailable
 from aicache.core.streaming import Begin, Left, Withhold
 from aicache.reading.passage import AHEAD, Conclude, Passage
@@ -49,7 +48,10 @@ class AsyncReading(Passage):
             self._reader = self._loop.create_future()
             self._drive()
             await self._reader
-        return self._taken()
+        piece = self._taken()
+        if self._is_wanted():
+            self._wake()
+        return piece
 
     async def leave(self) -> None:
         """As ``Reading.leave``."""
@@ -96,16 +98,17 @@ class AsyncReading(Passage):
             self._loop.call_soon_threadsafe(self._drive)
         except RuntimeError as ended:  # with the loop, and nobody can drive it any more: others are not to wait for it
             self._left = self._is_over = True
-            if not self._has_ended:
-                self._ended(ended)
-            self._live.end(BROKEN)
+            self._ended(ended)
 
     def _drive(self) -> None:
         self._has_help = True
         if self._driver is None:
             self._driver = self._loop.create_task(self._work())
-        elif self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
+        else:
+            self._wake()
+
+    def _wake(self) -> None:
+        self._tell(self._idle)
 
     def _is_wanted(self) -> bool:
         if self._left or (self._reader is not None and not self._reader.done() and not self._pieces):
@@ -114,24 +117,31 @@ class AsyncReading(Passage):
         return not self._has_ended and self._is_followed and has_room
 
     async def _work(self) -> None:
-        while not self._is_over:
-            if not self._is_wanted():
+        try:
+            while not self._is_over:
+                if self._is_wanted():
+                    await self._step()
+                    continue
                 self._idle = self._loop.create_future()
                 try:
                     await self._idle
                 except asyncio.CancelledError:  # the loop is ending
                     self._left = True
-                continue
-            if not (self._has_ended and self._left):
-                await self._advance(self._quit if self._must_ask_again() else None)
-            if self._left:
-                self._forget()
-            if self._has_ended and self._left:
-                await self._close()
-            if self._pieces or self._is_over:
-                self._tell(self._reader)
-                self._reader = None
-        self._tell(self._settling)
+        finally:
+            self._is_over = True
+            self._tell(self._reader)
+            self._tell(self._settling)
+
+    async def _step(self) -> None:
+        if not (self._has_ended and self._left):
+            await self._advance(self._quit if self._must_ask_again() else None)
+        if self._left:
+            self._forget()
+        if self._has_ended and self._left:
+            await self._close()
+        if self._pieces:
+            self._tell(self._reader)
+            self._reader = None
 
     async def _advance(self, resume: Callable[[], Operation] | None = None) -> None:
         try:
@@ -139,11 +149,13 @@ class AsyncReading(Passage):
                 await self._pass_on()
             else:
                 self._came_to(await adrive(self._flow, self._performed, resume or self._go_on))
-        except BaseException as error:  # noqa: BLE001 - its caller gets it
+        except BaseException as error:
             if getgeneratorstate(self._flow) == GEN_SUSPENDED:
                 with suppress(BaseException):
                     await adrive(self._flow, self._perform, partial(self._flow.throw, error), stops=lambda _: False)
             self._ended(error)
+            if isinstance(error, KeyboardInterrupt | SystemExit):  # it is the loop's
+                raise
         if self._is_over:
             await self._close()
 

@@ -45,9 +45,7 @@ class Reading(Passage):
             # Who waits for a piece must not wait for the one who drives: that one may be at the next piece already.
             with self._driving(lambda: not self._pieces and not self._is_over) as drives:
                 if drives:
-                    self._raise(self._advance())
-                    if self._left:
-                        self._raise(self._let_go())
+                    self._take_a_step()
             if self._is_over and not self._pieces:
                 self._outcome()
                 return None
@@ -58,15 +56,19 @@ class Reading(Passage):
 
     def leave(self) -> None:
         """The caller reads no more. Does not wait for upstream."""
-        with self._moved:
-            drives, self._is_driven, self._left = not self._is_driven, True, True
-            self._moved.notify_all()
-        if drives:
-            try:
-                self._raise(self._let_go())
-            finally:
+        drives = False
+        try:
+            with self._moved:
+                drives, self._is_driven, self._left = not self._is_driven, True, True
+                self._moved.notify_all()
+            if drives:
+                self._let_go()
+        finally:
+            if drives:
                 self._drives_no_more()
-        elif self._upstream is not None and not self._is_needed():  # whoever waits for upstream sees it, too late
+        if drives:
+            return
+        if self._upstream is not None and not self._is_needed():  # whoever waits for upstream sees it, too late
             self._interrupted = True
             self._upstream.interrupt()
             with self._moved:
@@ -75,26 +77,30 @@ class Reading(Passage):
     @contextmanager
     def _driving(self, wanted: Callable[[], bool]) -> Iterator[bool]:
         """Nobody else drives it in here. Waits for that, for as long as it is ``wanted``: else → False."""
-        with self._moved:
-            self._moved.wait_for(lambda: not self._is_driven or not wanted())
-            if drives := wanted():
-                self._is_driven = True
+        drives = False
         try:
+            with self._moved:
+                self._moved.wait_for(lambda: not self._is_driven or not wanted())
+                if drives := wanted():
+                    self._is_driven = True
             yield drives
         finally:
             if drives:
                 self._drives_no_more()
 
     def _drives_no_more(self) -> None:
+        self._is_driven = False  # first: whoever drives may be interrupted anywhere
         with self._moved:
-            self._is_driven = False
             self._moved.notify_all()
 
-    def _raise(self, struck: BaseException | None) -> None:
-        """What interrupted this very thread, such as Ctrl-C or a soft time limit, is raised in it, once."""
-        if struck is not None:
-            self._error = None
-            raise struck
+    def _take_a_step(self) -> None:
+        try:
+            self._advance()
+            if self._left:
+                self._let_go()
+        except BaseException:
+            self._error = None  # it is raised here, and once
+            raise
 
     def _is_needed(self) -> bool:
         """While another thread drives the flow."""
@@ -111,35 +117,33 @@ class Reading(Passage):
         self._run()
         self._work()
 
-    def _let_go(self) -> BaseException | None:
-        """→ as ``_advance``."""
-        struck = None
+    def _let_go(self) -> None:
         self._forget()
         if not self._has_ended:
             self._is_leaving = True
-            struck = self._advance(self._quit)
-            self._is_leaving = False
+            try:
+                self._advance(self._quit)
+            finally:
+                self._is_leaving = False
             if not self._has_ended:
                 self._help()
         if self._has_ended:
             self._close()
-        return struck
 
-    def _advance(self, resume: Callable[[], Operation] | None = None) -> BaseException | None:
-        """→ what was raised in it. Its caller meets it in any case, whoever drives."""
-        struck = None
+    def _advance(self, resume: Callable[[], Operation] | None = None) -> None:
+        """Raises what was raised in it, such as Ctrl-C or a soft time limit; who reads meets it, whoever drives."""
         try:
             if self._has_ended:
                 self._pass_on()
             else:
                 self._came_to(drive(self._flow, self._performed, resume or self._go_on, stops=self._stops))
-        except BaseException as error:  # noqa: BLE001 - its caller gets it
-            struck = error
+        except BaseException as error:
             self._tell_flow(error)
             self._ended(error)
-        if self._is_over:
-            self._close()
-        return struck
+            raise
+        finally:
+            if self._is_over:
+                self._close()
 
     def _tell_flow(self, error: BaseException) -> None:
         """An interruption between two operations is not the flow's yet, and others wait for what it leads."""
@@ -193,7 +197,8 @@ class Reading(Passage):
             with self._driving(lambda: True):
                 if self.is_done:
                     return
-                self._advance(self._quit if self._must_ask_again() else None)
+                with suppress(BaseException):
+                    self._advance(self._quit if self._must_ask_again() else None)
                 if self._left:
                     self._forget()
                     if self._has_ended:

@@ -65,7 +65,7 @@ class Ear:
         self._subscribe = subscribe
         self._read = read
         self._leads = leads
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # who waits may be collected, and leave, in the middle of anything here
         self._flights: dict[str, _Flight] = {}
         self._lives: WeakValueDictionary[str, Live] = WeakValueDictionary()
         self._told: deque[tuple[float, str]] = deque()  # when, and whose news
@@ -168,7 +168,7 @@ class Ear:
 
     def _tell_all(self, which: Callable[[str], bool]) -> None:
         with self._lock:
-            gone = [token for token in self._flights if which(token)]
+            gone = [token for token in list(self._flights) if which(token)]
             flights = [self._flights.pop(token) for token in gone]
             lives = [live for token, live in self._lives.items() if which(token)]
         for live in lives:

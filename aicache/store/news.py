@@ -62,10 +62,10 @@ def told(finish: Finish) -> Told:
         return finish.failure
     if not finish.told:
         return News.LOOK_AGAIN
-    if finish.entry is None and finish.ending is not None:
-        return News.BROKE_OFF
+    if finish.entry is None and finish.alone:
+        return News.NOT_SHARED
     if finish.entry is None:
-        return News.NOT_SHARED if finish.alone else News.LOOK_AGAIN
+        return News.LOOK_AGAIN if finish.ending is None else News.BROKE_OFF
     return finish.entry if finish.share or finish.keep else News.NOT_SHARED
 
 

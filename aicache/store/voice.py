@@ -158,10 +158,10 @@ class Voice:
                 told.due = time.monotonic() + (0.0 if others else STEP)
                 live.followed_elsewhere(others)
             case [b"from", at]:  # it was evicted, or a reply was lost
-                told.at = at
+                told.at, told.beats = at, -1
                 noticed.add(told.share.token)
             case [b"late"]:
                 self.drop(told.share.token)
             case _:
-                told.due = time.monotonic() + AGAIN
+                told.due, told.beats = time.monotonic() + AGAIN, -1
                 noticed.add(told.share.token)

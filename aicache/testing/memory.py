@@ -208,10 +208,12 @@ class MemoryStore:
             if age < FAILURE_LIFE and timely and failure.credential in ("", ask.credential):
                 return failure
         line = (*place, lead.stamps.flight)
-        if (flight := self._flights.get(line)) is not None and not flight.live.is_broken:
+        if (flight := self._flights.get(line)) is not None:
             if flight.outgrown:
                 return News.NOT_SHARED
-            return Held(flight.token, float("inf"))
+            if not flight.live.is_broken:
+                return Held(flight.token, float("inf"))
+            tell(flight, News.BROKE_OFF)
         flight = self._flights[line] = Flight(secrets.token_hex(16))
         return Led(flight.token)
 
@@ -251,13 +253,13 @@ class MemoryStore:
     @contextmanager
     def _waiting(self, wait: Wait) -> Iterator[list[Future[Any]]]:
         """What is waited for; nothing, where nobody would tell."""
-        flight = self._flight(wait)
-        if flight is None:
+        if (flight := self._flight(wait)) is None:
             yield []
             return
         flight.live.join()
         try:
-            yield [flight.news, flight.live.begun] if wait.ask.live else [flight.news]
+            told: list[Future[Any]] = [flight.news, flight.live.begun] if wait.ask.live else [flight.news]
+            yield [] if flight.live.is_broken else told
         finally:
             flight.live.leave()
 

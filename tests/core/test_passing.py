@@ -130,6 +130,15 @@ class World:
         caller.wants = False
         self._go(caller, caller.flow.throw, Left())
 
+    def may_be_interrupted(self, caller: Caller) -> bool:
+        """But for the moment in which it lets go of everything, which a store in memory does not leave unfinished."""
+        interruptible = Call | Begin | Give | Withhold | Pull | Tail | Now
+        return caller.wants and not caller.done and isinstance(caller.operation, interruptible)
+
+    def interrupt(self, caller: Caller) -> None:
+        caller.wants = False
+        self._go(caller, caller.flow.throw, KeyboardInterrupt())
+
     def step(self, caller: Caller) -> None:
         try:
             result = self.perform(caller, caller.operation)
@@ -147,6 +156,8 @@ class World:
                 caller.got += caller.withheld
             if caller.own is not None:
                 caller.own.close()
+        except KeyboardInterrupt as error:
+            caller.error = error
 
     def perform(self, caller: Caller, operation: Any) -> Any:
         match operation:
@@ -187,7 +198,15 @@ ENDINGS = st.lists(st.sampled_from(["whole", "error", "cut", "broken"]), max_siz
 SOME = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def run(asks: list[Ask], endings: list[str], data: Any, *, leaving: bool = False, dying: bool = False) -> World:
+def run(
+    asks: list[Ask],
+    endings: list[str],
+    data: Any,
+    *,
+    leaving: bool = False,
+    interrupting: bool = False,
+    dying: bool = False,
+) -> World:
     world = World(list(endings))
     world.store.perform(Capture(an_ask()))
     waiting = list(asks)
@@ -197,6 +216,9 @@ def run(asks: list[Ask], endings: list[str], data: Any, *, leaving: bool = False
             going = [caller for caller in world.callers if world.may_leave(caller)] if leaving else []
             choices: list[Any] = [*((world.step, caller) for caller in ready)]
             choices += [(world.leave, caller) for caller in going]
+            if interrupting:
+                struck = [caller for caller in world.callers if world.may_be_interrupted(caller)]
+                choices += [(world.interrupt, caller) for caller in struck]
             if waiting:
                 choices.append((lambda _: world.begin(waiting.pop()), None))
             if dying and world.invalidations < 3:
@@ -296,6 +318,24 @@ def test_whoever_leaves_who_stays_gets_the_whole(many: int, data: Any) -> None:
             assert caller.got == (source.raw if caller.own else source.events)
             assert caller.served is not None
             assert caller.served.status in ("miss", "coalesced")
+
+
+@SOME
+@given(st.integers(2, 6), st.booleans(), st.data())
+def test_whoever_is_interrupted_who_stays_is_not_kept_waiting(many: int, live: bool, data: Any) -> None:
+    world = run([an_ask(live)] * many, [], data, interrupting=True)
+
+    assert all(caller.done for caller in world.callers)
+    assert not world.store._flights, "a lease was left behind"
+    for caller in world.callers:
+        if caller.wants:
+            source = origin(world, caller)
+            assert caller.served is not None
+            if caller.served.status == "error":  # in the middle of what has broken off
+                assert caller.got
+                assert any(other.own is source and not other.wants for other in world.callers)
+            elif source is not None:
+                assert caller.got == (source.raw if caller.own else source.events)
 
 
 @SOME

@@ -21,12 +21,14 @@ if outgrows then -- nobody else is to come
 end
 local others = 0
 for _, ear in ipairs(redis.call('HKEYS', KEYS[1])) do
-  if ear ~= ARGV[6] and string.find(ear, ':', 1, true) then
-    others = others + 1
+  if string.find(ear, ':', 1, true) then
     if outgrows then
       redis.pcall('PUBLISH', ear, ARGV[7])
     end
-    redis.pcall('PUBLISH', ear, ARGV[4] .. ARGV[3])
+    if ear ~= ARGV[6] then
+      others = others + 1
+      redis.pcall('PUBLISH', ear, ARGV[4] .. ARGV[3])
+    end
   end
 end
 return {'said', others}

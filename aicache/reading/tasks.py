@@ -151,13 +151,16 @@ class AsyncReading(Passage):
                 self._came_to(await adrive(self._flow, self._performed, resume or self._go_on))
         except BaseException as error:
             if getgeneratorstate(self._flow) == GEN_SUSPENDED:
+                raised_in = error.__traceback__
                 with suppress(BaseException):
                     await adrive(self._flow, self._perform, partial(self._flow.throw, error), stops=lambda _: False)
+                error.__traceback__ = raised_in  # else it holds what its own frames hold, itself among them
             self._ended(error)
             if isinstance(error, KeyboardInterrupt | SystemExit):  # it is the loop's
                 raise
-        if self._is_over:
-            await self._close()
+        finally:
+            if self._is_over:
+                await self._close()
 
     async def _performed(self, operation: Operation) -> Any:
         if isinstance(operation, Withhold):

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from inspect import GEN_SUSPENDED, getgeneratorstate
+from threading import get_ident
 from typing import Any, Final
 
 from aicache.core.driver import HANDED, SLOW, drive
@@ -26,10 +27,10 @@ class Reading(Passage):
     def __init__(self, flow: Flow, perform: Callable[[Any], Any], begin: Begin) -> None:
         super().__init__(flow, begin)
         self._perform = perform
-        self._moved = threading.Condition(
-            threading.Lock()
-        )  # a piece has come or been taken, or somebody drives no more
-        self._is_driven = self._interrupted = self._is_leaving = False
+        # A piece has come or been taken, or somebody drives no more.
+        self._moved = threading.Condition(threading.Lock())
+        self._driver: int | None = None  # the thread that drives it now
+        self._interrupted = self._is_leaving = False
 
     def begin(self, conclude: Conclude) -> None:
         """Before anything else: from now on it may be driven for others."""
@@ -59,7 +60,9 @@ class Reading(Passage):
         drives = False
         try:
             with self._moved:
-                drives, self._is_driven, self._left = not self._is_driven, True, True
+                self._left = True
+                if drives := self._is_free():
+                    self._driver = get_ident()
                 self._moved.notify_all()
             if drives:
                 self._let_go()
@@ -80,16 +83,20 @@ class Reading(Passage):
         drives = False
         try:
             with self._moved:
-                self._moved.wait_for(lambda: not self._is_driven or not wanted())
+                self._moved.wait_for(lambda: self._is_free() or not wanted())
                 if drives := wanted():
-                    self._is_driven = True
+                    self._driver = get_ident()
             yield drives
         finally:
             if drives:
                 self._drives_no_more()
 
+    def _is_free(self) -> bool:
+        """Nobody drives it, or this very thread does: it was interrupted as it was to give that up."""
+        return self._driver in (None, get_ident())
+
     def _drives_no_more(self) -> None:
-        self._is_driven = False  # first: whoever drives may be interrupted anywhere
+        self._driver = None
         with self._moved:
             self._moved.notify_all()
 
@@ -148,8 +155,10 @@ class Reading(Passage):
     def _tell_flow(self, error: BaseException) -> None:
         """An interruption between two operations is not the flow's yet, and others wait for what it leads."""
         if getgeneratorstate(self._flow) == GEN_SUSPENDED:
+            raised_in = error.__traceback__
             with suppress(BaseException):
                 drive(self._flow, self._perform, lambda: self._flow.throw(error), stops=lambda _: False)
+            error.__traceback__ = raised_in  # else it holds this very frame, and all that the flow held
 
     def _stops(self, operation: Operation) -> bool:
         """Nobody who leaves is to wait for upstream."""

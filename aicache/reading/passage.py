@@ -111,7 +111,7 @@ class Passage:
             first, self._has_ended = not self._has_ended, True
         if first:
             error = self._conclude(end) or error
-        self._error = None if self._left else error
+        self._error = error
         self._live.followed = None  # that was a cycle
         with suppress(Exception):
             self._flow.close()  # who keeps this keeps no lease

@@ -45,7 +45,7 @@ class Lease:
 class World:
     """A flow, what came of it, and how it is read in either colour."""
 
-    def __init__(self, colour: str, pieces: list[bytes], leaving: Callable[[], Any] = lambda: None) -> None:
+    def __init__(self, colour: str, pieces: list[bytes | None], leaving: Callable[[], Any] = lambda: None) -> None:
         self.colour = colour
         self.live = Live()
         self.live.open((), 1000)
@@ -63,14 +63,14 @@ class World:
             self.flow, self.perform if colour == "sync" else self.aperform, Begin(Served("miss", own=own), self.live)
         )
 
-    def _flow(self, pieces: list[bytes]) -> Generator[Any, Any, Served]:
+    def _flow(self, pieces: list[bytes | None]) -> Generator[Any, Any, Served]:
         lease = Lease()
         self.lease = ref(lease)
         try:
             yield Begin(ANSWERED, self.live)
             for piece in pieces:
                 self.given += 1
-                yield Give(piece)
+                yield Elapsed() if piece is None else Give(piece)
         except BaseException as error:
             self.told.append(type(error))
             yield Elapsed()  # letting everybody go is an operation
@@ -211,12 +211,23 @@ async def worlds(*made: Any) -> World:
     return World(*made)
 
 
+def once(error: BaseException) -> Callable[[], None]:
+    left = [error]
+
+    def strike() -> None:
+        if left:
+            raise left.pop()
+
+    return strike
+
+
+@pytest.mark.parametrize("between", [True, False], ids=["between two operations", "in one"])
 @pytest.mark.parametrize("reads", [True, False], ids=["its caller", "a thread that helps"])
 def test_an_interruption_holds_nothing_that_the_flow_held(
-    reads: bool, monkeypatch: pytest.MonkeyPatch, uncollected: None
+    reads: bool, between: bool, monkeypatch: pytest.MonkeyPatch, uncollected: None
 ) -> None:
     monkeypatch.setattr(Struck, "by", TimeoutError)
-    world = World("sync", [b"1", Struck(b"2"), b"3"])
+    world = World("sync", [b"1", Struck(b"2") if between else None, b"3"], once(TimeoutError()))
     world.reading.begin(world.conclude)
     if reads:
         assert world.reading.read() == b"1"
@@ -230,16 +241,19 @@ def test_an_interruption_holds_nothing_that_the_flow_held(
     assert world.lease() is None
 
 
-def test_a_stream_that_is_read_for_nobody_holds_nothing_when_its_loop_has_ended(uncollected: None) -> None:
+@pytest.mark.parametrize("between", [True, False], ids=["between two operations", "in one"])
+def test_a_stream_that_is_read_for_nobody_holds_nothing_when_its_loop_has_ended(
+    between: bool, monkeypatch: pytest.MonkeyPatch, uncollected: None
+) -> None:
+    monkeypatch.setattr(Struck, "by", asyncio.CancelledError)
+
     async def main() -> World:
-        world = World("async", [b"1", Struck(b"2")])
+        world = World("async", [b"1", Struck(b"2") if between else None], once(asyncio.CancelledError()))
         world.reading.begin(lambda end: None)
         await world.reading.run()
         return world
 
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Struck, "by", asyncio.CancelledError)
-        world = asyncio.run(main())
+    world = asyncio.run(main())
     assert world.lease() is None
 
 

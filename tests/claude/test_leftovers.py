@@ -15,6 +15,7 @@ import pytest
 
 import aicache
 from aicache.cache import get_cache
+from aicache.claude.source import Source
 from aicache.testing import ClaudeServer, Reply
 from tests.claude.conftest import QUESTION
 from tests.claude.streaming import TEXT
@@ -112,6 +113,26 @@ def test_of_a_task(claude: ClaudeServer, aicache_isolated: None, end: str) -> No
 def is_ours(task: asyncio.Task[Any]) -> bool:
     """The one that talks to Redis, which comes and goes with what it has to say."""
     return "Line._send" in str(task.get_coro())
+
+
+def test_a_connection_that_has_been_given_back_is_left_alone(
+    claude: ClaudeServer, aicache_isolated: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever leaves may find out too late that it was read to its end in that moment."""
+    sources, taken = [], Source.taken
+
+    def noted(source: Source) -> Any:
+        sources.append(source)
+        return taken(source)
+
+    monkeypatch.setattr(Source, "taken", noted)
+    with aicache.wrap(anthropic.Anthropic(base_url=claude.url, api_key="k", max_retries=0)) as client:
+        with aicache.scope(tenant="acme"):
+            assert list(client.messages.create(**QUESTION, stream=True))
+        (connection,) = client._client._transport._pool.connections
+        sources[0].interrupt()
+        assert connection.is_idle()
+        assert not connection.has_expired()
 
 
 async def consumed(create: Callable[[], Any], events: int | None, closes: bool) -> None:

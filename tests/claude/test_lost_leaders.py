@@ -12,6 +12,7 @@ import redis
 
 import aicache
 from aicache.cache import Cache, get_cache
+from aicache.core.live import Live
 from aicache.core.records import Ask
 from aicache.store import streams
 from aicache.testing import ClaudeServer, Reply
@@ -19,6 +20,7 @@ from aicache.testing.isolation import memory
 from tests.claude.conftest import QUESTION, Asker
 from tests.claude.streaming import TEXT, Caller, gated
 from tests.claude.test_leftovers import keys
+from tests.claude.test_live import Plain
 from tests.claude.together import until
 from tests.store.conftest import URL
 
@@ -57,6 +59,19 @@ def anywhere(request: pytest.FixtureRequest, aicache_isolated: None) -> Iterator
     else:
         with memory():
             yield
+
+
+@pytest.fixture
+def lives(monkeypatch: pytest.MonkeyPatch) -> list[Live]:
+    """Those that were opened."""
+    opened, opening = [], Live.open
+
+    def noted(live: Live, *arguments: Any, **more: Any) -> None:
+        opened.append(live)
+        opening(live, *arguments, **more)
+
+    monkeypatch.setattr(Live, "open", noted)
+    return opened
 
 
 @pytest.fixture
@@ -112,9 +127,18 @@ def test_where_the_answer_is_purged_who_is_on_it_reads_on_beside_who_asks_anew(
     assert Caller(asker).rest().text == f"{TEXT} (2)"
 
 
+@pytest.mark.parametrize(("before", "streaming", "plain"), [(0, 3, 0), (0, 0, 1), (0, 2, 2), (1, 1, 0)])
 @pytest.mark.parametrize("events", [0, 1])
 def test_a_stream_that_is_held_when_its_loop_has_ended_keeps_nobody_waiting(
-    asker: Asker, claude: ClaudeServer, anywhere: None, events: int, monkeypatch: pytest.MonkeyPatch
+    asker: Asker,
+    claude: ClaudeServer,
+    anywhere: None,
+    events: int,
+    before: int,
+    streaming: int,
+    plain: int,
+    lives: list[Live],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def begin() -> Any:
         client = aicache.wrap(anthropic.AsyncAnthropic(base_url=claude.url, api_key="k", max_retries=0))
@@ -133,12 +157,17 @@ def test_a_stream_that_is_held_when_its_loop_has_ended_keeps_nobody_waiting(
     with gated(claude) as gate, asyncio.Runner() as runner:
         gate.open_to(4)
         client, stream = runner.run(begin())
+        claude.answer = lambda _: Reply.text("anew")
+        waiting = [Plain(asker) for _ in range(before)]
+        until(lambda: lives[0]._here == before, "they do not wait")
         with monkeypatch.context() as patched:
             patched.setattr(runner.get_loop(), "call_soon_threadsafe", closed)
-            claude.answer = lambda _: Reply.text("anew")
-            callers = [Caller(asker).asks_for_more() for _ in range(3)]
+            callers = [Caller(asker).asks_for_more() for _ in range(streaming)]
+            waiting += [Plain(asker) for _ in range(plain)]
             for caller in callers:
                 caller.ended()
+            texts = [caller.text for caller in callers] + [caller.ended().content[0].text for caller in waiting]
         runner.run(end())
-    assert [(caller.error, caller.text) for caller in callers] == [(None, "anew")] * 3
+    assert [caller.error for caller in callers] == [None] * streaming
+    assert texts == ["anew"] * (before + streaming + plain)
     assert claude.count == 2

@@ -413,6 +413,15 @@ def test_a_leader_that_is_gone_is_found_out_by_those_who_read() -> None:
     first.flow.close()
 
 
+def test_who_reads_and_is_dropped_counts_no_more() -> None:
+    live = Live()
+    live.join()
+    reading = following(an_ask(), NO_STAMPS, "token", live, 0.0)
+    next(reading)
+    reading.close()
+    assert not live.is_followed_here
+
+
 def test_who_hears_nothing_for_as_long_as_its_own_call_might_takes_it_for_a_timeout() -> None:
     assert heard_nothing(timeout=5.0, seconds=60) == "timeout"
     assert heard_nothing(timeout=None, seconds=60) is None

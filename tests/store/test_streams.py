@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from aicache.core.live import BROKEN, Ended, Last, Live
-from aicache.core.operations import Capture, Finish, Held, Lead, Led, News, Wait
+from aicache.core.operations import Capture, Finish, Held, Lead, Led, News, Unavailable, Wait
 from aicache.core.records import NO_STAMPS, Answer, Ask, Entry
 from aicache.core.streaming import Check, Ending, Leave, Outgrow, Share, Tail, Unfollow
 from aicache.core.tags import hanging, of_answer
@@ -517,3 +517,39 @@ def test_a_leader_whose_stream_outgrows_its_limit_does_not_wait_for_redis(
     store.perform(leading.of(Outgrow))
     assert other.perform(Wait(leading.ask, leading.token, 20, NO_STAMPS)) is News.NOT_SHARED
     assert other.perform(Lead(leading.ask, NO_STAMPS, since=0)) is News.NOT_SHARED
+
+
+@pytest.mark.parametrize("aloud", [True, False])
+def test_that_a_stream_has_outgrown_its_limit_is_told_again_where_redis_was_away(
+    store: Store, other: Store, monkeypatch: pytest.MonkeyPatch, aloud: bool
+) -> None:
+    monkeypatch.setattr(voice, "AGAIN", 0.01)
+    leading = Leading(store, asking(live=aloud), most=100)
+    say, away = store.streams._voice._say, [True] * 3
+
+    def saying(wanted: Any) -> list[Any]:
+        if away:
+            away.pop()
+            raise Unavailable("unreachable")
+        return say(wanted)
+
+    monkeypatch.setattr(store.streams._voice, "_say", saying)
+    leading.reads(*EVENTS[:8])
+    store.perform(leading.of(Outgrow))
+    until(lambda: other.perform(Lead(leading.ask, NO_STAMPS, since=0, waits=False)) is News.NOT_SHARED)
+    assert not away
+
+
+def test_who_is_collected_leaves_in_the_middle_of_anything() -> None:
+    """Garbage is collected wherever memory is asked for, such as where a stream is looked at."""
+    live = Live()
+    live.join()
+
+    def collected() -> None:
+        with live._lock:
+            live.leave()
+
+    thread = threading.Thread(target=collected, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not live.is_followed_here

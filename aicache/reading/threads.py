@@ -144,6 +144,8 @@ class Reading(Passage):
                 self._pass_on()
             else:
                 self._came_to(drive(self._flow, self._performed, resume or self._go_on, stops=self._stops))
+        except Left as left:  # its flow has been collected already, with whoever dropped it
+            self._ended(left)
         except BaseException as error:
             self._tell_flow(error)
             self._ended(error)

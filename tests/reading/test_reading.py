@@ -71,6 +71,8 @@ class World:
             for piece in pieces:
                 self.given += 1
                 yield Elapsed() if piece is None else Give(piece)
+        except GeneratorExit:
+            raise
         except BaseException as error:
             self.told.append(type(error))
             yield Elapsed()  # letting everybody go is an operation
@@ -179,6 +181,16 @@ def test_who_is_interrupted_as_it_leaves_is_told_so() -> None:
     assert world.told == [Left]
     assert not world.upstream.is_open
     world.reading.leave()  # once
+
+
+def test_who_leaves_what_has_been_collected_already_is_told_nothing() -> None:
+    world = World("sync", [b"1", b"2"])
+    world.reading.begin(world.conclude)
+    assert world.reading.read() == b"1"
+    world.flow.close()
+    world.reading.leave()
+    assert len(world.ends) == 1
+    assert not world.upstream.is_open
 
 
 def test_what_strikes_who_helps_is_not_raised_to_who_leaves(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from aicache.calls import Calls, info
     from aicache.claude import wrap
     from aicache.context import scope
-    from aicache.core.records import CallInfo
+    from aicache.core.callinfo import CallInfo
     from aicache.errors import IdempotencyConflict
     from aicache.freshness.registry import register
     from aicache.invalidation import invalidate

@@ -22,15 +22,17 @@ from django.utils import timezone
 from aicache.conf import Settings, cache_configuration, get_settings
 from aicache.core.driver import adrive, drive
 from aicache.core.flow import Serving
+from aicache.core.gating import Shut, Sleep, Stay
+from aicache.core.life import life
 from aicache.core.operations import (
     Call,
     Claim,
     Count,
     Elapsed,
     Flow,
+    Form,
     Keep,
     Moment,
-    News,
     Now,
     Pause,
     Recall,
@@ -39,10 +41,10 @@ from aicache.core.operations import (
     Unavailable,
     Wait,
 )
-from aicache.core.policy import life
-from aicache.core.records import Answer, Ask, Called, Failure, Opened, Served
+from aicache.core.records import Answer, Ask, Called, Failure, Opened, Served, Upstream
 from aicache.core.streaming import Begin, Pull
 from aicache.core.tags import digest
+from aicache.core.turns import News
 from aicache.database import BUDGET
 from aicache.durable import Durable, Work, counting, durable_of
 from aicache.freshness.recovery import recover
@@ -55,7 +57,8 @@ logger = logging.getLogger("aicache")
 # Of our own: the state of the module's is the site's to seed, and children would share it after a fork.
 _dice: Final = random.SystemRandom()
 
-# The questions that are led by a call further up: whoever waits for their answer in here waits for itself.
+# The questions and gates that are led by a call further up: whoever waits for them in here waits for itself.
+GATE: Final = ""
 _led: ContextVar[frozenset[tuple[str, str]]] = ContextVar("aicache_led", default=frozenset())
 
 
@@ -70,7 +73,7 @@ class Cache:
         self.durable = durable
         self._background: set[asyncio.Task[Any]] = set()
 
-    def serve(self, flow: Serving, call: Callable[[], Called]) -> Served | Reading:
+    def serve(self, flow: Serving, call: Callable[[Form], Called]) -> Served | Reading:
         """Runs a flow in this thread, to its end or to where its caller begins to read. Raises what ``call`` raises,
         and nothing of the store's."""
         began = time.monotonic()
@@ -78,11 +81,13 @@ class Cache:
         def perform(operation: Any) -> Any:
             match operation:
                 case Call():
-                    with _leading(operation.leads):
-                        return call()
+                    with _leading(operation):
+                        return call(operation.form)
                 case Wait() if _is_led_here(operation.ask):
                     return News.NOT_SHARED
-                case Wait() if loop_runs() and self.store.leads(operation.token):
+                case Stay() if (GATE, operation.token) in _led.get():
+                    return News.NOT_SHARED
+                case Wait() | Stay() if loop_runs() and self.store.leads(operation.token):
                     # The leader may be a task of the loop that this wait would stop.
                     return News.NOT_SHARED
                 case Spawn():
@@ -106,23 +111,29 @@ class Cache:
                     return time.sleep(operation.seconds) if over is None else _wait(over, operation.seconds)
                 case Pull():
                     return operation.upstream.pull()
+                case Shut():
+                    return _closed(operation.upstream)
+                case Sleep():
+                    return time.sleep(operation.seconds)
             return self.store.perform(operation)
 
         handed: Served | Begin = drive(flow, perform)
         return Reading(flow, perform, handed) if isinstance(handed, Begin) else handed
 
-    async def aserve(self, flow: Serving, call: Callable[[], Awaitable[Called]]) -> Served | AsyncReading:
+    async def aserve(self, flow: Serving, call: Callable[[Form], Awaitable[Called]]) -> Served | AsyncReading:
         """As ``serve``, in this task; passes the cache by on another event loop than asyncio's, such as trio's."""
         if not loop_runs():
-            return _untouched(await call())
+            return _untouched(await call("own"))
         began = time.monotonic()
 
         async def perform(operation: Any) -> Any:
             match operation:
                 case Call():
-                    with _leading(operation.leads):
-                        return await call()
+                    with _leading(operation):
+                        return await call(operation.form)
                 case Wait() if _is_led_here(operation.ask):
+                    return News.NOT_SHARED
+                case Stay() if (GATE, operation.token) in _led.get():
                     return News.NOT_SHARED
                 case Spawn():
                     task = asyncio.create_task(self._aquietly(operation.flow, call))
@@ -151,6 +162,10 @@ class Cache:
                     return await (asyncio.sleep(operation.seconds) if over is None else ended(over, operation.seconds))
                 case Pull():
                     return await operation.upstream.pull()
+                case Shut():
+                    return await _aclosed(operation.upstream)
+                case Sleep():
+                    return await asyncio.sleep(operation.seconds)
             return await self.store.aperform(operation)
 
         handed: Served | Begin = await adrive(flow, perform)
@@ -171,7 +186,7 @@ class Cache:
         if self.durable is not None:
             self.durable.keep(operation)
 
-    def _start(self, flow: Flow, call: Callable[[], Called]) -> bool:
+    def _start(self, flow: Flow, call: Callable[[Form], Called]) -> bool:
         run = contextvars.copy_context().run
         thread = threading.Thread(target=run, args=(self._quietly, flow, call), name="aicache-renew", daemon=True)
         try:
@@ -181,14 +196,14 @@ class Cache:
             return False
         return True
 
-    def _quietly(self, flow: Flow, call: Callable[[], Called]) -> None:
+    def _quietly(self, flow: Flow, call: Callable[[Form], Called]) -> None:
         try:
             if isinstance(served := self.serve(flow, call), Reading):
                 served.run()
         except Exception:
             logger.warning("renewing a stale answer failed", exc_info=True)
 
-    async def _aquietly(self, flow: Flow, call: Callable[[], Awaitable[Called]]) -> None:
+    async def _aquietly(self, flow: Flow, call: Callable[[Form], Awaitable[Called]]) -> None:
         try:
             if isinstance(served := await self.aserve(flow, call), AsyncReading):
                 await served.run()
@@ -203,14 +218,29 @@ def _untouched(called: Called) -> Served:
     return Served("error" if isinstance(called.outcome, Failure) else "degraded", "no_event_loop", own=called)
 
 
+def _closed(upstream: Upstream) -> None:
+    try:
+        upstream.close()
+    except Exception as error:  # noqa: BLE001 - its caller has what it came for
+        logger.debug("closing a stream failed: %r", error)
+
+
+async def _aclosed(upstream: Upstream) -> None:
+    try:
+        await upstream.close()
+    except Exception as error:  # noqa: BLE001 - likewise
+        logger.debug("closing a stream failed: %r", error)
+
+
 def _wait(future: Future[None], seconds: float) -> None:
     wait([future], seconds)
 
 
 @contextmanager
-def _leading(ask: Ask | None) -> Iterator[None]:
+def _leading(call: Call) -> Iterator[None]:
     before = _led.get()
-    _led.set(before if ask is None else before | {(ask.tenant, ask.key)})
+    led = set() if call.leads is None else {(call.leads.tenant, call.leads.key)}
+    _led.set(before | led | ({(GATE, call.gate)} if call.gate else set()))
     try:
         yield
     finally:

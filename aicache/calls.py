@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Final
 
-from aicache.core.records import CallInfo
+from aicache.core.callinfo import CallInfo
 from aicache.errors import WrongKind
 
 ATTRIBUTE: Final = "_aicache"  # on a parsed message, beside the SDK's own _request_id: it is not serialised

@@ -47,6 +47,7 @@ class Settings:
     database: str = "default"
     durable: bool = True
     store_requests: bool = False
+    workspace: str = ""
     policies: Mapping[str, Policy] = None  # type: ignore[assignment]  # never None after load()
     default_policy: str = "default"
 
@@ -88,6 +89,7 @@ def load(given: Any) -> Settings:
         database=_typed(given, "DATABASE", "default", str, "a key of DATABASES"),
         durable=_typed(given, "DURABLE", True, bool, "True or False"),
         store_requests=_typed(given, "STORE_REQUESTS", False, bool, "True or False"),
+        workspace=_typed(given, "WORKSPACE", "", str, "a name for the workspace of the site's credentials"),
         policies=known,
         default_policy=_typed(given, "DEFAULT_POLICY", "default", str, "the name of a policy"),
     )

@@ -12,8 +12,9 @@ from django.db import DatabaseError, InterfaceError
 
 from aicache.calls import Calls
 from aicache.conf import get_settings
+from aicache.core.callinfo import CallInfo
 from aicache.core.operations import Unavailable
-from aicache.core.records import Ask, CallInfo, Status
+from aicache.core.records import Ask, Status
 from aicache.core.tags import Tag, hanging, members
 from aicache.errors import ArgumentError
 from aicache.freshness.loads import Loads

@@ -12,10 +12,12 @@ from typing import Any, Final
 
 from aicache.cache import get_cache, site
 from aicache.conf import get_settings
+from aicache.core.callinfo import CallInfo
 from aicache.core.fingerprint import Question, Unkeyable, fingerprint
 from aicache.core.flow import Serving, serve
 from aicache.core.once import once
-from aicache.core.records import Answer, Ask, Called, CallInfo, Pin, Served, Status
+from aicache.core.operations import Form
+from aicache.core.records import Answer, Ask, Called, Pin, Served, Status
 from aicache.errors import ArgumentError, WrongKind, reason_of
 from aicache.frame import Frame, Reading, current, current_tenant, purged_here
 from aicache.ledger import counting
@@ -44,24 +46,27 @@ def remember(request: Mapping[str, Any], call: Callable[[], Any]) -> Any:
     if inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(call.__call__):  # type: ignore[operator]
         return _aremember(asked, call)
 
-    def calling() -> Called:
+    def calling(form: Form) -> Called:
         counting.sent(asked.tenant)
         return _called(call())
 
     with asked.failing():
-        served = asked.passed(calling()) if asked.ask is None else get_cache().serve(asked.serving(asked.ask), calling)
+        if asked.ask is None:
+            served: Any = asked.passed(calling("own"))
+        else:
+            served = get_cache().serve(asked.serving(asked.ask), calling)
     return asked.value(served)
 
 
 async def _aremember(asked: _Asked, call: Callable[[], Awaitable[Any]]) -> Any:
-    async def calling() -> Called:
+    async def calling(form: Form) -> Called:
         await counting.asent(asked.tenant)
         return _called(await call())
 
     served: Served | AsyncReading  # never the latter: a value does not stream
     with asked.failing():
         if asked.ask is None:
-            served = asked.passed(await calling())
+            served = asked.passed(await calling("own"))
         else:
             served = await get_cache().aserve(asked.serving(asked.ask), calling)
     return asked.value(served)

@@ -190,6 +190,52 @@ class CallCount(models.Model):
         return f"{self.tenant} {self.minute}"
 
 
+class PromptCount(models.Model):
+    """What calls did at the provider's prompt cache, in one minute or hour, of one tenant and model; as CallCount.
+
+    ``redundant_*``: of a prefix that lived when it was written again. ``missed_*``: how often the provider said so.
+    Money is in billionths of a dollar.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    process = models.CharField(max_length=32, blank=True, editable=False)
+    minute = models.BigIntegerField()
+    owner = models.CharField(max_length=32, blank=True, editable=False)
+    tenant = models.CharField(_("tenant"), max_length=LONGEST_LABEL, blank=True)
+    everybody = models.BooleanField(_("everybody's"), default=False)
+    model = models.CharField(_("model"), max_length=LONGEST_LABEL, blank=True)
+    reads = models.BigIntegerField(default=0)
+    writes = models.BigIntegerField(default=0)
+    redundant_writes = models.BigIntegerField(default=0)
+    read_tokens = models.BigIntegerField(default=0)
+    written_tokens = models.BigIntegerField(default=0)
+    redundant_tokens = models.BigIntegerField(default=0)
+    waits = models.BigIntegerField(default=0)
+    waited_ms = models.BigIntegerField(default=0)
+    unpriced = models.BigIntegerField(default=0)
+    missed_model_changed = models.BigIntegerField(default=0)
+    missed_system_changed = models.BigIntegerField(default=0)
+    missed_tools_changed = models.BigIntegerField(default=0)
+    missed_messages_changed = models.BigIntegerField(default=0)
+    missed_previous_message_not_found = models.BigIntegerField(default=0)
+    missed_unavailable = models.BigIntegerField(default=0)
+    missed_other = models.BigIntegerField(default=0)
+    redundant_nano_usd = models.BigIntegerField(default=0)
+    gate_nano_usd = models.BigIntegerField(default=0)
+
+    class Meta:
+        default_permissions = ("view",)
+        verbose_name = _("prompt cache count")
+        verbose_name_plural = _("prompt cache counts")
+        constraints = (
+            models.UniqueConstraint(fields=["process", "minute", "owner", "model"], name="aicache_prompt_count_cell"),
+        )
+        indexes = (models.Index(fields=["minute"], name="aicache_prompt_count_minute"),)
+
+    def __str__(self) -> str:
+        return f"{self.tenant} {self.model} {self.minute}"
+
+
 class CountingProcess(models.Model):
     """A process that counts. ``flushed``: how much it has counted and written; ``announced``: how far that may have
     come until it writes again. Of one that is gone, what lies between is lost.

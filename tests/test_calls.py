@@ -9,7 +9,7 @@ import pytest
 
 import aicache
 from aicache.calls import Calls
-from aicache.core.records import CallInfo
+from aicache.core.callinfo import CallInfo
 from aicache.errors import AicacheError, WrongKind
 from aicache.frame import current
 from aicache.testing import ClaudeServer

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import aicache
 from aicache.calls import Calls
-from aicache.core.records import CallInfo
+from aicache.core.callinfo import CallInfo
 from aicache.errors import AicacheError, ArgumentError, TenantMismatch, WrongKind
 from aicache.frame import OUTSIDE, current, current_tenant, resumed
 from aicache.tenants import normalised, tenant_digest

@@ -12,8 +12,9 @@ import pytest
 from django.core.management import call_command
 
 from aicache.conf import KNOWN, load
+from aicache.core.callinfo import CallInfo
 from aicache.core.policy import SHIPPED, Policy
-from aicache.core.records import CallInfo, Status
+from aicache.core.records import Status
 from aicache.testing import ClaudeServer
 from aicache.testing.isolation import memory
 

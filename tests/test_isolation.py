@@ -16,9 +16,10 @@ from django.test import SimpleTestCase, TestCase, TransactionTestCase, override_
 import aicache
 from aicache.cache import get_cache
 from aicache.conf import get_settings
-from aicache.core.operations import Finish, Lead, Led, Look, News, Unavailable, Wait
+from aicache.core.operations import Finish, Lead, Look, Unavailable, Wait
 from aicache.core.policy import Policy
 from aicache.core.records import NO_STAMPS, Ask
+from aicache.core.turns import Led, News
 from aicache.testing.isolation import CacheTestMixin, committing, isolated, memory
 from aicache.testing.memory import MemoryStore
 

@@ -17,7 +17,8 @@ from django.test import override_settings
 import aicache
 from aicache.cache import Cache, pinned
 from aicache.conf import cache_configuration, get_settings
-from aicache.core.operations import News, Wait
+from aicache.core.operations import Wait
+from aicache.core.turns import News
 from aicache.errors import ArgumentError, WrongKind
 from aicache.frame import current_tenant
 from aicache.store import Address, Store

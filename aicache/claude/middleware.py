@@ -11,9 +11,13 @@ from anthropic import Middleware
 from opentelemetry import trace
 
 from aicache.cache import get_cache
+from aicache.claude import given
 from aicache.claude import response as responses
+from aicache.claude.prompting import outgoing
 from aicache.claude.request import Attempt, attempt
-from aicache.core.records import Called, CallInfo, Served
+from aicache.core.callinfo import CallInfo
+from aicache.core.operations import Form
+from aicache.core.records import Called, Served
 from aicache.ledger import counting
 from aicache.reading import AsyncReading, Reading
 
@@ -30,59 +34,60 @@ class CacheMiddleware(Middleware):
         if made is None:
             return call_next(request)
 
-        def call() -> Called:
+        def call(form: Form) -> Called:
             try:
                 with responses.going_out(counting.sent(made.tenant)):
-                    response: Response[Any] = call_next(made.request)
-                if responses.is_to_be_read(response, made):
+                    response: Response[Any] = call_next(outgoing(made.request, made.prompt, form, made.client))
+                if responses.is_to_be_read(response, made, form):
                     response.read()
             except responses.UNREACHED as error:
                 return responses.unreached(error, made)
-            return responses.called(response, made)
+            return responses.called(response, made, form)
 
+        served: Served | Reading
         with made.watched():
-            served = made.passed(call()) if made.ask is None else get_cache().serve(made.serving(made.ask), call)
+            serving = made.serving()
+            served = made.passed(call("own")) if serving is None else get_cache().serve(serving, call)
         if isinstance(served, Reading):
             return self._begin(made, served, Response)
-        given, told = self._give(made, served, Response)
-        if isinstance(given, Response) and responses.is_whole(given):
-            responses.mark_message(given.parse(), told)
-        return given
+        response, told = self._give(made, served, Response)
+        if isinstance(response, Response) and given.is_whole(response):
+            given.mark_message(response.parse(), told)
+        return response
 
     async def handle_async(self, request: Any, call_next: Any) -> Any:
         made = attempt(self.client, request)
         if made is None:
             return await call_next(request)
 
-        async def call() -> Called:
+        async def call(form: Form) -> Called:
             try:
                 with responses.going_out(await counting.asent(made.tenant)):
-                    response: AsyncResponse[Any] = await call_next(made.request)
-                if responses.is_to_be_read(response, made):
+                    sent = outgoing(made.request, made.prompt, form, made.client)
+                    response: AsyncResponse[Any] = await call_next(sent)
+                if responses.is_to_be_read(response, made, form):
                     await response.read()
             except responses.UNREACHED as error:
                 return responses.unreached(error, made)
-            return responses.called(response, made)
+            return responses.called(response, made, form)
 
         served: Served | AsyncReading
         with made.watched():
-            if made.ask is None:
-                served = made.passed(await call())
-            else:
-                served = await get_cache().aserve(made.serving(made.ask), call)
+            serving = made.serving()
+            served = made.passed(await call("own")) if serving is None else await get_cache().aserve(serving, call)
         if isinstance(served, AsyncReading):
             return self._begin(made, served, AsyncResponse)
-        given, told = self._give(made, served, AsyncResponse)
-        if isinstance(given, AsyncResponse) and responses.is_whole(given):
-            responses.mark_message(await given.parse(), told)
-        return given
+        response, told = self._give(made, served, AsyncResponse)
+        if isinstance(response, AsyncResponse) and given.is_whole(response):
+            given.mark_message(await response.parse(), told)
+        return response
 
     def _begin(self, made: Attempt, reading: Reading | AsyncReading, kind: Any) -> Any:
         """What the caller gets whose answer is still to come: how its call ends is known when it has read it."""
         told = made.info(reading.served)
         made.frame.record(made.call, told)
         trace.get_current_span().set_attribute("aicache.status", told.status)
-        return responses.passed_on(reading, made, told, kind)
+        return given.passed_on(reading, made, told, kind)
 
     def _give(self, made: Attempt, served: Served, kind: Any) -> tuple[Any, CallInfo]:
         """What the caller gets: its own response, a replay of another's, or the error that another's call met."""
@@ -92,7 +97,7 @@ class CacheMiddleware(Middleware):
         if served.own is not None:
             if isinstance(served.own.raw, BaseException):
                 raise served.own.raw
-            return responses.marked(served.own.raw, told), told
+            return given.marked(served.own.raw, told), told
         if served.failure is not None:
-            return responses.failed_again(served.failure, made, told, kind), told
-        return responses.replayed(served.given, made, told, kind), told
+            return given.failed_again(served.failure, made, told, kind), told
+        return given.replayed(served.given, made, told, kind), told

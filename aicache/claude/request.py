@@ -8,7 +8,7 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -16,16 +16,20 @@ from anthropic import Omit
 from httpx2 import Timeout
 
 from aicache.cache import site
+from aicache.claude.prompting import prompt_of
 from aicache.conf import get_settings
 from aicache.context import named_once
+from aicache.core.callinfo import CallInfo
 from aicache.core.fingerprint import Question, Unkeyable, fingerprint
 from aicache.core.flow import Serving, alone, serve
 from aicache.core.once import once
 from aicache.core.policy import Policy, offers_tools, unanswerable
-from aicache.core.records import Ask, Called, CallInfo, Failure, Pin, Served, Status
+from aicache.core.prefix import Prompt
+from aicache.core.records import Ask, Called, Failure, Pin, Served, Status
 from aicache.errors import reason_of
 from aicache.frame import Frame, Reading, current, current_tenant, purged_here
 from aicache.ledger import counting
+from aicache.ledger.books import Books
 from aicache.tenants import Tenant, shown, tenant_digest
 
 PATH: Final = "/v1/messages"
@@ -44,7 +48,8 @@ GRACE: Final = 0.25
 class Attempt:
     """``ask`` is None where the call passes the cache by, with ``status`` and ``reason`` saying why.
 
-    ``call`` is the same for all attempts of a call. ``tenant``: whose it counts as, None for nobody's.
+    ``call`` is the same for all attempts of a call. ``tenant``: whose it counts as, None for nobody's. ``prompt``: as
+    the provider's prompt cache sees it. ``credential``: a digest of what it is authorised with.
     """
 
     client: Any
@@ -58,15 +63,27 @@ class Attempt:
     reason: str = ""
     names: frozenset[str] = frozenset()
     pin: Pin | None = None
+    prompt: Prompt | None = None
+    credential: str = ""
 
-    def serving(self, ask: Ask) -> Serving:
-        """How it is answered. ``ask`` is its own."""
-        pin = self.pin
+    def serving(self) -> Serving | None:
+        """How it is answered; None: by its own call, of which nothing needs to be known."""
+        ask, pin = self.ask, self.pin
+        if ask is None:
+            return None if self.prompt is None else alone(self.status, self.reason, prompt=self.prompt)
         return self._serving(ask) if pin is None else once(pin, lambda: self._serving(ask))
 
     def _serving(self, ask: Ask) -> Serving:
         """What only its idempotency key may answer passes all else by."""
-        return serve(ask) if self.status == "miss" else alone(self.status, self.reason)
+        return serve(ask) if self.status == "miss" else alone(self.status, self.reason, prompt=self.prompt)
+
+    @property
+    def asked(self) -> Ask:
+        """Its own ask; of what passes the cache by, one that says how its stream is to be read."""
+        if self.ask is not None:
+            return self.ask
+        policy = get_settings().policy(self.frame.policy or get_settings().default_policy)
+        return Ask("", "", "", policy, streams=bool(self.request.stream))
 
     @property
     def is_plain(self) -> bool:
@@ -112,27 +129,37 @@ def attempt(client: Any, request: Any) -> Attempt | None:
     call = request.options.idempotency_key or uuid.uuid4().hex
     url = f"{base_url}{target.path}"
 
-    def passes_by(status: Status, reason: str = "", read: Reading | None = None) -> Attempt:
+    def prompted(tenant: Tenant | None, headers: Mapping[str, str], credential: str) -> Prompt:
+        shared = f"name {settings.workspace}" if settings.workspace else f"credential {credential}"
+        own = body, headers, shared, policy, Books(tenant)
+        return prompt_of(client, url, *own, streams=bool(request.stream))
+
+    def passes_by(status: Status, reason: str = "", read: Reading | None = None, *, unseen: bool = False) -> Attempt:
         names = frame.named if read is None else read.names
         whose = tenant if tenant is not None or status == "unscoped" else counting.whose(current_tenant)
-        return Attempt(client, request, url, call, frame, whose, None, status, reason, names)
+        passing = Attempt(client, request, url, call, frame, whose, None, status, reason, names)
+        if unseen:
+            return passing
+        headers = _headers(client, request)
+        prompt = prompted(whose, headers, _credential(client, headers))
+        return replace(passing, prompt=prompt) if prompt.prefixes else passing
 
     tenant = None
     policy = settings.policy(frame.policy or settings.default_policy)
     name = frame.idempotency_key if named is None else named_once(named, HEADER)
     if not settings.enabled:
-        return passes_by("bypass", "disabled")
+        return passes_by("bypass", "disabled", unseen=True)
     if frame.bypass:
         return passes_by("bypass", "asked")
     if bool(request.stream) != bool(body.get("stream")):  # whoever reads it expects something else than will come
-        return passes_by("bypass", "stream")
+        return passes_by("bypass", "stream", unseen=True)
     if (tenant := current_tenant()) is None:
         return passes_by("unscoped")
     reason = unanswerable(body, policy)
     if reason is not None and name is None:  # under a key it is the same call again, which nothing can be wrong with
         return passes_by("bypass", reason)
     if not (isinstance(request.cast_to, type) and hasattr(request.cast_to, "construct")):
-        return passes_by("bypass", "cast_to")
+        return passes_by("bypass", "cast_to", unseen=True)
     read = frame.read(tenant)
     if read.status is not None:
         return passes_by(read.status, read.reason, read)
@@ -154,13 +181,15 @@ def attempt(client: Any, request: Any) -> Attempt | None:
     except Unkeyable:
         return passes_by("bypass", "unkeyable", read)
     timeout, streams = _timeout(client, request), bool(request.stream)
+    credential = _credential(client, headers)
+    prompt = prompted(tenant, headers, credential)
     ask = Ask(
         key=print_.key,
         lineage=print_.lineage,
         tenant=tenant_digest(tenant),
         policy=policy,
         refresh=frame.refresh,
-        credential=_credential(client, headers),
+        credential=credential,
         attempt=request.retries_taken,
         timeout=timeout,
         patience=_patience(policy, timeout),
@@ -171,12 +200,14 @@ def attempt(client: Any, request: Any) -> Attempt | None:
         body=body if settings.store_requests else None,
         streams=streams,
         live=streams and (policy.store_tool_use or not offers_tools(body)),
+        prompt=prompt,
     )
     if purged_here(ask):
         return passes_by("bypass", "uncommitted:answer", read)
     status: Status = "miss" if reason is None else "bypass"
     pin = None if name is None else Pin(name, ask, question)
-    return Attempt(client, request, url, call, frame, tenant, ask, status, reason or "", read.names, pin)
+    own = prompt, credential
+    return Attempt(client, request, url, call, frame, tenant, ask, status, reason or "", read.names, pin, *own)
 
 
 def _named(request: Any) -> tuple[Any, str | None]:

@@ -1,25 +1,27 @@
-"""Answers ⇄ the SDK's responses: what is kept of one, and how a kept one is given back."""
+"""How an own call ended: what is kept of the SDK's response."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 import anthropic
 import httpx2
 
-from aicache.calls import ATTRIBUTE, EXTENSION
-from aicache.claude.body import AsyncBody, Body, Paced
+from aicache.claude.given import JSON, http_of, response_of
 from aicache.claude.request import Attempt
 from aicache.claude.source import AsyncSource, Source
-from aicache.core import replay
-from aicache.core.records import Answer, Called, CallInfo, Entry, Failure, Headers, Opened, Served
+from aicache.core.operations import Form
+from aicache.core.recording import Recording
+from aicache.core.records import Answer, Called, Failure, Headers, Opened
 from aicache.ledger import counting
 from aicache.ledger.prices import price
-from aicache.reading import AsyncReading, Reading
+
+logger = logging.getLogger("aicache")
 
 # How this one response travelled, or what is true of this one moment: not repeated with a stored answer.
 NOT_KEPT: Final = frozenset(
@@ -76,10 +78,10 @@ def going_out(sent: counting.Sent | None) -> Iterator[None]:
         raise
 
 
-def called(response: Any, made: Attempt) -> Called:
-    """How an own call ended that got a response. Where it passes the cache by it is passed on, read or unread."""
-    raw = _http(response)
-    if made.ask is None:
+def called(response: Any, made: Attempt, form: Form) -> Called:
+    """How an own call ended that got a response. Where it is none of the cache's it is passed on, read or unread."""
+    raw = http_of(response)
+    if made.ask is None and (made.prompt is None or not raw.is_success):
         return Called(response, Answer(b"") if raw.is_success else Failure("status", raw.status_code))
     if not raw.is_success:
         return Called(
@@ -90,13 +92,13 @@ def called(response: Any, made: Attempt) -> Called:
                 tuple((name, value) for name, value in raw.headers.items() if name not in NOT_REPEATED),
                 raw.content,
                 attempt=made.request.retries_taken,
-                credential=made.ask.credential,
+                credential=made.credential,
             ),
         )
-    if made.ask.streams:
+    if made.request.stream or form == "stream":
         headers = _kept(raw.headers)
         kind = AsyncSource if isinstance(response, anthropic.AsyncAPIResponse) else Source
-        return Called(None, Opened(made.ask, kind(response, headers), headers))
+        return Called(None, Opened(made.asked, kind(response, headers, partial(_whole, response, made)), headers))
     try:
         message = json.loads(raw.content)
     except ValueError:
@@ -116,15 +118,52 @@ def unreached(error: anthropic.APIConnectionError | httpx2.RequestError, made: A
             error = anthropic.APIConnectionError(request=request)
         error.__cause__ = cause
     timed_out = isinstance(error, anthropic.APITimeoutError)
-    ask = made.ask
     failure = Failure(
         "timeout" if timed_out else "connection",
         body=str(error).encode(),
         attempt=made.request.retries_taken,
-        credential=ask.credential if ask else "",
-        timeout=ask.timeout if ask else None,
+        credential=made.credential,
+        timeout=made.ask.timeout if made.ask else None,
     )
     return Called(error, failure)
+
+
+# What the error event of a stream would have been as the status of a plain answer; any other is upstream's own fault.
+STATUSES: Final = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+
+
+def _whole(response: Any, made: Attempt, recording: Recording, error: Exception | None) -> Called | None:
+    """What a plain call comes to that was made as a stream; None where the plain answer cannot be told of that."""
+    raw, kind = http_of(response), type(response)
+    if error is not None and not isinstance(error, httpx2.RequestError):
+        error = httpx2.ReadError(str(error))
+    if recording.has_failed:
+        said = recording.failure.get("error") if isinstance(recording.failure, dict) else None
+        status = STATUSES.get(said.get("type", ""), 500) if isinstance(said, dict) else 500
+        body = json.dumps(recording.failure).encode()
+        return called(response_of(status, _plain(raw), body, made, kind), made, "own")
+    if not recording.is_whole and not recording.is_spoiled:
+        return unreached(error or httpx2.RemoteProtocolError("the stream ended before its message did"), made)
+    if not recording.body:
+        logger.warning("%s: a stream cannot be put together again; the call is made anew", made.url)
+        return None
+    return called(response_of(raw.status_code, _plain(raw), recording.body, made, kind), made, "own")
+
+
+def _plain(raw: httpx2.Response) -> list[tuple[str, str]]:
+    """The headers of a stream, as those of a plain answer."""
+    kept = [(name, value) for name, value in raw.headers.items() if name not in NOT_REPEATED]
+    return [*((name, value) for name, value in kept if name != "content-type"), ("content-type", JSON)]
 
 
 def _kept(headers: httpx2.Headers) -> Headers:
@@ -133,168 +172,8 @@ def _kept(headers: httpx2.Headers) -> Headers:
     )
 
 
-def marked(response: Any, info: CallInfo) -> Any:
-    """A response, with what the cache has to say of it."""
-    raw = _http(response)
-    raw.headers["cache-status"] = cache_status(info)
-    raw.extensions[EXTENSION] = info
-    return response
-
-
-def _http(response: Any) -> httpx2.Response:
-    """The response itself where ``cast_to`` asked for no more."""
-    raw: httpx2.Response = getattr(response, "http_response", response)
-    return raw
-
-
-def is_to_be_read(response: Any, made: Attempt) -> bool:
-    """Before it is looked at: errors are read, and answers that their caller does not stream."""
-    return made.ask is not None and not (made.ask.streams and _http(response).is_success)
-
-
-def is_whole(response: Any) -> bool:
-    """Whether the response's parsed form, which it memoises, is a message that the caller will get."""
-    raw: httpx2.Response = response.http_response
-    return raw.is_success and raw.is_closed and raw.headers.get("content-type", "").startswith("application/json")
-
-
-def mark_message(message: Any, info: CallInfo) -> None:
-    if isinstance(message, anthropic.BaseModel):
-        setattr(message, ATTRIBUTE, info)
-
-
-def replayed(entry: Entry, made: Attempt, info: CallInfo, kind: Any) -> Any:
-    """A stored or shared answer: the parsed message where that is what was asked for, else a response around it."""
-    request = made.request
-    if made.request.stream:
-        return marked(_streamed(entry.answer.headers, _replay(entry.answer, made), made, kind), info)
-    if made.is_plain and not getattr(made.client, "_strict_response_validation", False):
-        message = request.cast_to.construct(**json.loads(entry.answer.body))
-        if callable(parse := request.options.post_parser):
-            message = parse(message)
-        headers = dict(entry.answer.headers)
-        message._request_id = headers.get("request-id")
-        message._workspace_id = headers.get("anthropic-workspace-id")
-        setattr(message, ATTRIBUTE, info)
-        return message
-    as_json = _typed(entry.answer.headers, JSON) if entry.answer.events else entry.answer.headers
-    return marked(_response(200, as_json, entry.answer.body, made, kind), info)
-
-
-def _replay(answer: Answer, made: Attempt) -> httpx2.SyncByteStream | httpx2.AsyncByteStream:
-    pace = None if made.ask is None else made.ask.policy.replay
-    return httpx2.ByteStream(replay.events(answer)) if pace is None else Paced(list(replay.paced(answer, pace)))
-
-
-def passed_on(reading: Reading | AsyncReading, made: Attempt, info: CallInfo, kind: Any) -> Any:
-    """A stream that is still to come: the caller's own, or somebody else's."""
-    served = reading.served
-    own = served.own is not None and isinstance(served.own.outcome, Opened)
-    source: Any = served.own.outcome.upstream if own else None  # type: ignore[union-attr]  # own says so
-    if source is None:
-        response = _streamed(served.headers or (), _body(reading), made, kind)
-    else:
-        response = source.taken()
-        raw = _http(response)
-        raw.stream = _body(reading, source.inner)
-        for name in ("content-encoding", "content-length"):
-            raw.headers.pop(name, None)
-    extensions = _http(response).extensions
-
-    def conclude(end: Served | BaseException) -> BaseException | None:
-        if isinstance(end, BaseException):
-            extensions[EXTENSION] = made.record_error(end)
-            return end
-        told = extensions[EXTENSION] = made.info(end)
-        made.record(told, end)
-        return _broken(end, made)
-
-    reading.begin(conclude)
-    return marked(response, info)
-
-
-def _body(reading: Reading | AsyncReading, inner: Any = None) -> Body | AsyncBody:
-    return Body(reading, inner) if isinstance(reading, Reading) else AsyncBody(reading, inner)
-
-
-def _broken(served: Served, made: Attempt) -> BaseException | None:
-    """What reading a stream raises at its end: what its own call did, or what another's would have in its place."""
-    if served.own is not None:
-        return served.own.raw if isinstance(served.own.raw, BaseException) else None
-    if served.failure is None:
-        return None
-    request = httpx2.Request("POST", made.url)
-    if served.failure.kind == "timeout":
-        return httpx2.ReadTimeout("The read operation timed out", request=request)
-    words = "peer closed connection without sending complete message body (incomplete chunked read)"
-    return httpx2.RemoteProtocolError(words, request=request)
-
-
-def failed_again(failure: Failure, made: Attempt, info: CallInfo, kind: Any) -> Any:
-    """The error that another's call met: the response that the SDK will raise for, or the connection error itself."""
-    if failure.kind == "status":
-        return marked(_response(failure.status, failure.headers, failure.body, made, kind), info)
-    request = httpx2.Request("POST", made.url)
-    if failure.kind == "timeout":
-        raise anthropic.APITimeoutError(request=request)
-    raise anthropic.APIConnectionError(message=failure.body.decode(errors="replace"), request=request)
-
-
-def _response(status: int, headers: Headers | list[tuple[str, str]], body: bytes, made: Attempt, kind: Any) -> Any:
-    raw = httpx2.Response(
-        status, headers=list(headers), stream=httpx2.ByteStream(body), request=httpx2.Request("POST", made.url)
-    )
-    raw.read()
-    raw.elapsed = timedelta(0)
-    return _wrapped(raw, made, kind)
-
-
-def _streamed(headers: Headers, body: Any, made: Attempt, kind: Any) -> Any:
-    request = httpx2.Request("POST", made.url)
-    raw = httpx2.Response(200, headers=_typed(headers, EVENTS), stream=body, request=request)
-    raw.elapsed = timedelta(0)
-    return _wrapped(raw, made, kind)
-
-
-def _wrapped(raw: httpx2.Response, made: Attempt, kind: Any) -> Any:
-    request = made.request
-    is_stream = bool(request.stream) and raw.is_success
-    return kind(
-        raw=raw,
-        client=made.client,
-        cast_to=request.cast_to,
-        stream=is_stream,
-        stream_cls=request.stream_cls if is_stream else None,
-        options=request.options,
-        retries_taken=request.retries_taken,
-    )
-
-
-JSON, EVENTS = "application/json", "text/event-stream; charset=utf-8"
-
-
-def _typed(headers: Headers, kind: str) -> list[tuple[str, str]]:
-    """An answer is given in other forms than it came in."""
-    return [(name, value) for name, value in headers if name != "content-type"] + [("content-type", kind)]
-
-
-def cache_status(info: CallInfo) -> str:
-    """One member of an RFC 9211 Cache-Status header."""
-    match info.status:
-        case "hit" | "semantic":
-            parts = ["hit"]
-        case "stale":
-            parts = ["hit", "detail=stale"]
-        case "coalesced":
-            parts = ["fwd=miss", "collapsed"]
-        case "bypass" | "unscoped" | "degraded":
-            parts = ["fwd=bypass", f"detail={info.status}"]
-        case "error":
-            parts = ["fwd=miss", "detail=error"]
-        case _:
-            parts = ["fwd=miss"]
-    if info.stored and info.status == "miss":
-        parts.append("stored")
-    if info.expires_in is not None:
-        parts.append(f"ttl={int(info.expires_in)}")
-    return "; ".join(["aicache", *parts])
+def is_to_be_read(response: Any, made: Attempt, form: Form) -> bool:
+    """Before it is looked at: errors are read, and answers that are not streamed."""
+    if made.ask is None and made.prompt is None:
+        return False
+    return not ((made.request.stream or form == "stream") and http_of(response).is_success)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 import httpx2
 
-from aicache.core.records import Answer, Headers
+from aicache.core.recording import Recording
+from aicache.core.records import Answer, Called, Headers
 from aicache.ledger.prices import price
+
+Whole = Callable[[Recording, Exception | None], Called | None]
 
 
 class _Source:
@@ -19,8 +22,9 @@ class _Source:
     find nothing in here that holds it. ``body``: what is read.
     """
 
-    def __init__(self, response: Any, headers: Headers, body: Any) -> None:
+    def __init__(self, response: Any, headers: Headers, whole: Whole, body: Any) -> None:
         self.headers = headers
+        self.whole = whole
         self.response = response
         raw: httpx2.Response = response.http_response
         self.inner: Any = raw.stream
@@ -73,9 +77,9 @@ class _Body(httpx2.SyncByteStream):
 class Source(_Source):
     """For the sync client."""
 
-    def __init__(self, response: Any, headers: Headers) -> None:
+    def __init__(self, response: Any, headers: Headers, whole: Whole) -> None:
         self._body = _Body(response.http_response.stream)
-        super().__init__(response, headers, self._body)
+        super().__init__(response, headers, whole, self._body)
         self._chunks = self._read()
 
     def pull(self) -> bytes | None:
@@ -99,8 +103,8 @@ class Source(_Source):
 class AsyncSource(_Source):
     """Who is cancelled as it waits for a piece has closed it."""
 
-    def __init__(self, response: Any, headers: Headers) -> None:
-        super().__init__(response, headers, response.http_response.stream)
+    def __init__(self, response: Any, headers: Headers, whole: Whole) -> None:
+        super().__init__(response, headers, whole, response.http_response.stream)
         self._chunks = self._read()
 
     async def pull(self) -> bytes | None:

@@ -9,20 +9,18 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any, Final
 
+from aicache.core.gate import through
+from aicache.core.life import Life, shorter
 from aicache.core.live import Live
 from aicache.core.operations import (
-    Call,
     Capture,
     Count,
     Elapsed,
     Finish,
-    Held,
     Keep,
     Lead,
-    Led,
     Look,
     Moment,
-    News,
     Now,
     Operation,
     Recall,
@@ -32,8 +30,9 @@ from aicache.core.operations import (
     Unavailable,
     Wait,
 )
-from aicache.core.passing import Leading, following, passing
-from aicache.core.policy import Life, shorter, suits, traits, verdict
+from aicache.core.passing import Leading, following
+from aicache.core.policy import suits, traits, verdict
+from aicache.core.prefix import Prompt
 from aicache.core.records import (
     NO_STAMPS,
     Answer,
@@ -42,12 +41,11 @@ from aicache.core.records import (
     Called,
     Entry,
     Failure,
-    Opened,
     Served,
     Stamps,
     Status,
 )
-from aicache.core.streaming import Ending
+from aicache.core.turns import Held, Led, News
 
 Serving = Generator[Operation, Any, Served]
 
@@ -122,7 +120,7 @@ def fly(ask: Ask, stamps: Stamps, reason: str, standing: Entry | None = None) ->
             turn = yield Lead(ask, stamps, since=elapsed, refresh=refresh, waits=ask.patience > waited)
             if isinstance(turn, Held):
                 if (patience := ask.patience - waited) <= 0:
-                    return (yield from alone("miss", "waited_out", waited))
+                    return (yield from alone("miss", "waited_out", waited, ask.prompt))
                 token = turn.token
                 turn = heard = yield Wait(ask, token, min(turn.seconds, patience), stamps)
                 waited += (yield Elapsed()) - elapsed
@@ -137,7 +135,7 @@ def fly(ask: Ask, stamps: Stamps, reason: str, standing: Entry | None = None) ->
                 return (yield from following(ask, stamps, token, turn, waited))
             case Entry() if turn is heard:
                 if not suits(turn.answer.traits, ask.policy).share or not has_form(turn, ask):
-                    return (yield from alone("miss", "not_shared", waited))
+                    return (yield from alone("miss", "not_shared", waited, ask.prompt))
                 now = (yield Now(ask.policy)).now
                 return Served("coalesced", entry=turn, now=now, waited=waited, stored=turn.dies_at > now)
             case Entry():
@@ -155,13 +153,13 @@ def fly(ask: Ask, stamps: Stamps, reason: str, standing: Entry | None = None) ->
                 # Its trouble is its own. Twice is enough: strangers must not fail one after another before us.
                 strangers += 1
                 if strangers > 1:
-                    return (yield from alone("miss", "not_shared", waited))
+                    return (yield from alone("miss", "not_shared", waited, ask.prompt))
             case News.NOT_SHARED:
-                return (yield from alone("miss", "not_shared", waited))
+                return (yield from alone("miss", "not_shared", waited, ask.prompt))
             case News.BROKE_OFF:  # likewise
                 strangers += 1
                 if strangers > 1:
-                    return (yield from alone("miss", "not_shared", waited))
+                    return (yield from alone("miss", "not_shared", waited, ask.prompt))
             case News.LOOK_AGAIN:
                 pass
 
@@ -194,11 +192,9 @@ def lead(
                 status: Status = "coalesced" if waited else "hit"
                 return Served(status, "copy", entry=entry, now=now, waited=waited, stored=bool(kept))
             known = "policy" if entry is None else "expired"
-        called: Called = yield Call(leads=ask)
-        ending: Ending | None = None
-        if isinstance(called.outcome, Opened):
-            begun = Served("miss", reason, own=called, waited=waited)
-            called, ending = yield from passing(called, called.outcome, begun, leading)
+        called, ending = yield from through(
+            ask.prompt, ask, lambda called: Served("miss", reason, own=called, waited=waited), leading
+        )
         moment: Moment = yield Now(ask.policy)
     except GeneratorExit:  # nobody drives this flow any more: the lease ends by itself
         raise
@@ -278,13 +274,11 @@ def revalidate(ask: Ask, stamps: Stamps) -> Generator[Operation, Any, None]:
         yield from finish(Finish(ask, stamps, turn.token))
 
 
-def alone(status: Status, reason: str = "", waited: float = 0.0) -> Serving:
+def alone(status: Status, reason: str = "", waited: float = 0.0, prompt: Prompt | None = None) -> Serving:
     """Calls upstream for nobody else, and keeps nothing."""
-    called: Called = yield Call()
-    if isinstance(called.outcome, Opened):
-        called, _ = yield from passing(called, called.outcome, Served(status, reason, own=called, waited=waited))
-        if isinstance(called.outcome, Broken):
-            return unfinished(called, status, waited)
+    called, _ = yield from through(prompt, None, lambda called: Served(status, reason, own=called, waited=waited))
+    if isinstance(called.outcome, Broken):
+        return unfinished(called, status, waited)
     failed = isinstance(called.outcome, Failure)
     return Served("error" if failed else status, reason, own=called, waited=waited)
 

@@ -26,6 +26,7 @@ from aicache.core.operations import (
     Unavailable,
 )
 from aicache.core.policy import traits
+from aicache.core.prefix import Prompt
 from aicache.core.records import Answer, Called, Entry, Failure, Pin, Served, Stamps, Status
 
 # For so long a key is the same request's.
@@ -74,7 +75,7 @@ def settled(pin: Pin, claimed: Claimed, serving: Serving, waited: float) -> Serv
     try:
         served = yield from serving
         if _is_uncounted(served) and served.headers is None:  # what has been read cannot be given anew
-            served = yield from anew(served)
+            served = yield from anew(served, pin.ask.prompt)
     except GeneratorExit:  # nobody drives this flow any more: the claim ends by itself
         raise
     except BaseException:
@@ -85,11 +86,11 @@ def settled(pin: Pin, claimed: Claimed, serving: Serving, waited: float) -> Serv
     return replace(served, waited=served.waited + waited)
 
 
-def anew(kept: Served) -> Serving:
+def anew(kept: Served, prompt: Prompt | None) -> Serving:
     """Of what is kept nobody can tell later whether it has died, so that it cannot be repeated for a day: it is asked
     for once more. Where that fails it is an answer all the same."""
     try:
-        served = yield from alone("miss", "policy", kept.waited)
+        served = yield from alone("miss", "policy", kept.waited, prompt)
     except Exception:  # noqa: BLE001 - its caller has an answer, and need not hear of it
         return kept
     return kept if served.status == "error" else served

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
-from aicache.core.policy import Life, Policy
+from aicache.core.gating import Gating
+from aicache.core.life import Life
+from aicache.core.policy import Policy
 from aicache.core.records import NO_STAMPS, Ask, Entry, Failure, Pin, Stamps
 from aicache.core.streaming import Ending, Streaming
 from aicache.core.tags import Tag
+from aicache.core.turns import Led
+
+Form = Literal["own", "stream", "prewarm"]
 
 
 class Unavailable(Exception):
@@ -154,29 +158,6 @@ class Lead:
     waits: bool = True
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
-class Led:
-    """The caller leads; ``token`` is its proof. The lease is renewed for as long as this object is remembered."""
-
-    token: str
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """The leader with ``token`` is at it; unless it renews, its lease is over in ``seconds``."""
-
-    token: str
-    seconds: float
-
-
-class News(Enum):
-    """What a waiter may hear instead of an answer."""
-
-    NOT_SHARED = "not_shared"  # the leader's answer is for the leader alone
-    LOOK_AGAIN = "look_again"  # stored, abandoned, or nothing heard in time
-    BROKE_OFF = "broke_off"  # the leader's stream did: it may be upstream's trouble, and everybody's
-
-
 @dataclass(frozen=True, slots=True)
 class Wait:
     """Waits for the leader with ``token``, at most ``seconds``. → Entry | Failure | News, or Unavailable; where the ask
@@ -193,9 +174,15 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Calls upstream. → Called; raises what the call raises. ``leads``: the question whose other askers wait for it."""
+    """Calls upstream. → Called; raises what the call raises. ``leads``: the question whose other askers wait for it.
+
+    ``form``: as its caller made it; or a plain call as a stream, which is then Opened; or first with ``max_tokens: 0``.
+    ``gate``: the token by which others wait at the prompt-cache gate.
+    """
 
     leads: Ask | None = None
+    form: Form = "own"
+    gate: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,5 +240,7 @@ class Spawn:
 Durably = Count | Recall | Claim | Settle
 """What is asked of the database, apart from the caller's connection."""
 
-Operation = Look | Capture | Durably | Keep | Pause | Lead | Wait | Call | Now | Finish | Elapsed | Spawn | Streaming
+Flying = Look | Capture | Lead | Wait | Call | Finish | Keep | Pause | Now | Elapsed | Spawn
+
+Operation = Flying | Durably | Streaming | Gating
 Flow = Generator[Operation, Any, Any]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+from aicache.core.gating import Shut
 from aicache.core.live import BROKEN, Ended, How, Last, Live
 from aicache.core.operations import Elapsed, Now, Operation, Unavailable
 from aicache.core.recording import Recording
@@ -29,6 +31,17 @@ from aicache.core.streaming import (
 LOST: Final = 6.0
 
 
+class Gate(Protocol):
+    """What is to know when an answer begins."""
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether others wait for that."""
+
+    def begun(self, message: Any) -> Generator[Operation, Any, None]:
+        """Told of the message, as far as it is known; how often does not matter."""
+
+
 @dataclass(slots=True)
 class Leading:
     """By what right a caller's stream is the one that others wait for, and ``live``, what they read of it, once there
@@ -44,7 +57,7 @@ class Leading:
 
 
 def passing(
-    called: Called, opened: Opened, served: Served, leading: Leading | None = None
+    called: Called, opened: Opened, served: Served, leading: Leading | None = None, gate: Gate | None = None
 ) -> Generator[Operation, Any, tuple[Called, Ending]]:
     """Passes one's own stream on as it comes. → what it came to, and how that ended for those who follow it.
 
@@ -57,7 +70,7 @@ def passing(
     live.open(opened.headers, opened.ask.policy.max_bytes, aloud=opened.ask.live)
     live.is_led_here = True
     try:
-        return (yield from _passing(called, opened, served, leading, live))
+        return (yield from _passing(called, opened, served, leading, live, gate))
     except BaseException:  # though nobody may drive this flow any more: who reads it is not to wait for it
         live.end(BROKEN)
         raise
@@ -66,9 +79,12 @@ def passing(
 
 
 def _passing(
-    called: Called, opened: Opened, served: Served, leading: Leading | None, live: Live
+    called: Called, opened: Opened, served: Served, leading: Leading | None, live: Live, gate: Gate | None
 ) -> Generator[Operation, Any, tuple[Called, Ending]]:
     ask, recording = opened.ask, Recording()
+    ahead: deque[bytes | Exception | None] = deque()
+    if gate is not None and gate.is_waited_for:  # others are not to wait until its caller reads
+        yield from _peek(opened, ahead, gate)
     leave = None if leading is None else Leave(ask, leading.stamps, leading.token)
     begun, last = False, b""
     while not recording.is_over():
@@ -77,7 +93,7 @@ def _passing(
                 begun = True
                 yield Begin(served, live, leave, drains=leading is not None and ask.policy.drain)
             try:
-                chunk: bytes | None = yield Pull(opened.upstream)
+                chunk: bytes | None = _taken(ahead) if ahead else (yield Pull(opened.upstream))
             except Left:
                 raise
             except Exception as error:  # noqa: BLE001 - upstream's own, and its caller's
@@ -86,6 +102,8 @@ def _passing(
             if chunk is None:
                 return Called(called.raw, Broken(False, "incomplete")), Ending("cut", live)
             fresh = recording.feed(chunk)
+            if gate is not None:
+                yield from gate.begun(recording.message)
             if not recording.is_over():
                 yield from _grown(ask, leading, recording, live, fresh)
                 yield Give(chunk)
@@ -104,6 +122,35 @@ def _passing(
     body, events = (b"", b"") if kept is None else (recording.body, kept + last)
     answer = opened.upstream.answer(body, events, recording.message)
     return Called(called.raw, answer, recording.message, recording.size), Ending("whole", live, last)
+
+
+def _peek(opened: Opened, ahead: deque[bytes | Exception | None], gate: Gate) -> Generator[Operation, Any, None]:
+    """Reads until the message has begun; its caller gets what that was, be it an error, when it reads."""
+    recording = Recording()
+    try:
+        while recording.message is None and not recording.is_over():
+            try:
+                chunk: bytes | None = yield Pull(opened.upstream)
+            except Exception as error:  # noqa: BLE001 - upstream's own, and its caller's
+                ahead.append(error)
+                return
+            ahead.append(chunk)
+            if chunk is None:
+                return
+            recording.feed(chunk)
+        yield from gate.begun(recording.message)
+    except GeneratorExit:
+        raise
+    except BaseException:  # it has been handed to nobody who would
+        yield Shut(opened.upstream)
+        raise
+
+
+def _taken(ahead: deque[bytes | Exception | None]) -> bytes | None:
+    first = ahead.popleft()
+    if isinstance(first, Exception):
+        raise first
+    return first
 
 
 def _grown(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
 from typing import Any, Final, Literal
+
+from aicache.core.terms import MEASURE, Terms, terms_of
 
 END_OF_HOUR: Final = "end_of_hour"
 END_OF_DAY: Final = "end_of_day"
@@ -28,6 +30,8 @@ class Policy:
     ``drain``: a stream whose caller left is read to its end all the same; else only where others wait for it.
     ``consistency``: ``"stamps"``: an answer is gone once an invalidation has returned; ``"strict"``: once it has
     committed, for the price of a query at each hit.
+    ``prompt_cache``: ``"measure"``: what is written twice to the provider's prompt cache is counted; or a dict of the
+    fields of ``Terms``, on which calls wait for each other. ``auto_prompt_cache``: breakpoints are placed.
     """
 
     name: str
@@ -43,6 +47,8 @@ class Policy:
     store_refusals: bool = False
     allow_external_state: bool = False
     consistency: Literal["stamps", "strict"] = "stamps"
+    prompt_cache: str | Mapping[str, Any] = dataclasses.field(default=MEASURE, hash=False)
+    auto_prompt_cache: bool = False
 
     def __post_init__(self) -> None:
         if self.ttl not in (END_OF_HOUR, END_OF_DAY):
@@ -59,13 +65,28 @@ class Policy:
         for name in FLAGS:
             if not isinstance(getattr(self, name), bool):
                 raise _refused(self, name, "True or False")
+        try:
+            terms_of(self.prompt_cache)
+        except ValueError as error:
+            raise ValueError(f"policy {self.name!r}: {error}") from None
+
+    @property
+    def terms(self) -> Terms:
+        return terms_of(self.prompt_cache)
 
 
 # No clock or server that a time is handed to takes infinity.
 LONGEST: Final = 100 * 365 * 24 * 3600
 SECONDS: Final = f"a number of seconds from 0 to {LONGEST} (100 years)"
 CONSISTENCIES: Final = ("stamps", "strict")
-FLAGS: Final = ("drain", "store_tool_use", "store_truncated", "store_refusals", "allow_external_state")
+FLAGS: Final = (
+    "drain",
+    "store_tool_use",
+    "store_truncated",
+    "store_refusals",
+    "allow_external_state",
+    "auto_prompt_cache",
+)
 
 
 def _number(policy: Policy, name: str, accepted: str, most: float = float("inf"), least: float = 0) -> None:
@@ -108,42 +129,6 @@ def policies(own: Mapping[str, Mapping[str, Any]]) -> dict[str, Policy]:
                 raise ValueError(f"policy {name!r} has the unknown field {field!r}; accepted: {', '.join(known)}")
     base = chosen["default"]
     return {name: Policy(name=name, **{**base, **given}) for name, given in chosen.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Life:
-    """When an answer stops being fresh, and when it may no longer be served at all (unix seconds)."""
-
-    fresh_until: float
-    dies_at: float
-
-
-def life(policy: Policy, now: datetime, chance: float) -> Life:
-    """The life of an answer kept at ``now`` (aware, in the time zone that day and hour are meant in).
-
-    ``chance`` is a draw from [0, 1) for the jitter, which only ever shortens.
-    """
-    if policy.ttl == END_OF_HOUR:
-        # Counted in elapsed time: an hour that the clocks repeat ends twice.
-        ttl = 3600 - (now.minute * 60 + now.second + now.microsecond / 1e6)
-    elif policy.ttl == END_OF_DAY:
-        # Wall-clock arithmetic: a day on which the clocks change has 23 or 25 hours. Where they repeat midnight itself,
-        # the next one is as late as now is.
-        end = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
-        ttl = end.replace(fold=now.fold).timestamp() - now.timestamp()
-    else:
-        ttl = float(policy.ttl)
-    fresh_until = now.timestamp() + ttl * (1 - policy.jitter * chance)
-    return Life(fresh_until, fresh_until + policy.stale_while_revalidate if ttl else fresh_until)
-
-
-def shorter(kept: Life, own: Life) -> Life:
-    """The life that an answer has for a reader: as it was kept, and no longer than by the reader's own policy.
-
-    ``own``: the life that the reader would have given it.
-    """
-    fresh_until = min(kept.fresh_until, own.fresh_until)
-    return Life(fresh_until, min(kept.dies_at, fresh_until + (own.dies_at - own.fresh_until)))
 
 
 # What makes a request one that no stored answer can stand for, each with its reason.

@@ -16,10 +16,12 @@ class Recording:
     """Fed with a body's bytes, in any chunks. Nothing that it is fed with makes it raise.
 
     ``is_whole``: message_stop has come. ``has_failed``: an error has come instead. ``is_spoiled``: what came is no
-    stream of events. After any of them it takes no more. ``size``: bytes of the events, pings apart.
+    stream of events. After any of them it takes no more. ``failure``: what the error says. ``size``: bytes of the
+    events, pings apart.
     """
 
     def __init__(self) -> None:
+        self.failure: Any = None
         self.is_whole = self.has_failed = self.is_spoiled = False
         self.size = 0
         self._cutter = Cutter()
@@ -80,7 +82,7 @@ class Recording:
         if name == "ping":
             return False
         if name == "error":
-            self.has_failed = True
+            self.has_failed, self.failure = True, json.loads(data or "null")
         elif name and data:  # the SDK looks at no others
             said = json.loads(data)
             self._folding.add(said)

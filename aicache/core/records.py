@@ -10,7 +10,9 @@ from typing import Any, Final, Literal, Protocol
 
 from aicache.core.fingerprint import Question
 from aicache.core.policy import Policy
+from aicache.core.prefix import Prompt
 from aicache.core.tags import Tag, of_answer
+from aicache.core.usage import PromptUse
 
 Status = Literal["hit", "stale", "semantic", "coalesced", "miss", "bypass", "unscoped", "degraded", "error"]
 
@@ -73,7 +75,8 @@ class Ask:
     the SDK has retried this call. ``credential``: a digest of what the request is authorised with. ``model``: the
     model that is asked, "" where that is not said. ``body``: the request's, where it is to be kept with the answer.
     ``streams``: the answer is wanted as a stream of events; ``live``: while it is made, too, as the request offers no
-    tools that another caller of the same answer must not run.
+    tools that another caller of the same answer must not run. ``prompt``: the request as the
+    provider's prompt cache sees it.
     """
 
     key: str
@@ -92,6 +95,7 @@ class Ask:
     body: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     streams: bool = False
     live: bool = False
+    prompt: Prompt | None = field(default=None, compare=False, repr=False)
 
     @property
     def counted(self) -> tuple[Tag, ...]:
@@ -177,6 +181,10 @@ class Upstream(Protocol):
     def answer(self, body: bytes, events: bytes, message: Any) -> Answer:
         """What it came to, in both forms, with its price."""
 
+    def whole(self, recording: Any, error: Exception | None) -> Any:
+        """Called: the plain answer that a stream comes to which its caller did not ask for, or how that failed; None
+        where nobody can tell."""
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -198,12 +206,14 @@ class Broken:
 @dataclass(frozen=True, slots=True)
 class Called:
     """How a caller's own upstream call ended. ``raw`` is what to give the caller, opaque here; ``message`` the answer's
-    parsed body, None where it is no JSON. ``size``: bytes that the answer had, kept or not."""
+    parsed body, None where it is no JSON. ``size``: bytes that the answer had, kept or not. ``use``: of the provider's
+    prompt cache, None where the request has nothing to do with it."""
 
     raw: Any
     outcome: Answer | Failure | Opened | Broken
     message: Any = None
     size: int = 0
+    use: PromptUse | None = None
 
 
 # Errors that say something about who asks: bad key, unpaid bill, no right to the model, own rate limit.
@@ -248,44 +258,3 @@ class Served:
         if self.entry is None:
             raise LookupError(f"{self.status}: there is no entry to answer with")
         return self.entry
-
-
-@dataclass(frozen=True, slots=True)
-class CallInfo:
-    """What the cache did with one call; ``aicache.info(answer)`` and ``Calls`` give it.
-
-    ``status``: one word, see the docs. ``reason``: one machine-readable ``word`` or ``word:detail``, or "".
-    ``key``: the answer's key, "" where the call had none. ``age``: seconds since the answer came from upstream.
-    ``expires_in``: seconds for which it will still be fresh; None where it was not kept. ``waited``: seconds spent
-    waiting for somebody else's call. ``saved_usd``: what upstream would have charged; None where the model has no known
-    price. ``saved_tokens``: for so many, in and out. ``stored``: whether the answer is in the cache now.
-    """
-
-    status: Status
-    reason: str = ""
-    key: str = ""
-    age: float = 0.0
-    expires_in: float | None = None
-    tags: frozenset[str] = frozenset()
-    waited: float = 0.0
-    saved_usd: Decimal | None = Decimal(0)
-    saved_tokens: int = 0
-    stored: bool = False
-
-    @classmethod
-    def of(cls, served: Served, key: str, tags: frozenset[str]) -> CallInfo:
-        entry = served.entry
-        if entry is None:
-            return cls(served.status, served.reason, key, tags=tags, waited=served.waited)
-        return cls(
-            served.status,
-            served.reason,
-            key,
-            age=max(served.now - entry.stored_at, 0.0),
-            expires_in=max(entry.fresh_until - served.now, 0.0) if served.stored else None,
-            tags=tags,
-            waited=served.waited,
-            saved_usd=Decimal(0) if served.own is not None else entry.answer.usd,
-            saved_tokens=0 if served.own is not None else entry.answer.tokens,
-            stored=served.stored,
-        )

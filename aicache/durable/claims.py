@@ -19,9 +19,10 @@ from django.utils import timezone
 
 from aicache.core.difference import departures, outline
 from aicache.core.once import LIFE
-from aicache.core.operations import Busy, Claimed, Led, Pinned
+from aicache.core.operations import Busy, Claimed, Pinned
 from aicache.core.records import Entry, Pin
 from aicache.core.tags import EVERYBODY, place
+from aicache.core.turns import Led
 from aicache.database import in_test, leave, on_connections_of_its_own
 from aicache.durable.rows import LONGEST
 from aicache.durable.writer import Writer

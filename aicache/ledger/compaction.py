@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 
 from aicache.conf import get_settings
 from aicache.ledger import rows
-from aicache.ledger.stats import HOUR, SUMMED
+from aicache.ledger.stats import HOUR, PROMPT_SUMMED, SUMMED
 
 # No process writes minutes that are so old: see ``counts.APART_FOR``.
 KEPT: Final = timedelta(hours=48)
@@ -33,25 +33,31 @@ def compact() -> int:
         return 0
     gone = 0
     before = int(time.time() - KEPT.total_seconds()) // HOUR * HOUR
-    while batch := _roll_up(before, using):
-        gone += batch
+    for counted, whose, summed in _tables():
+        while batch := _roll_up(counted, whose, summed, before, using):
+            gone += batch
     return gone + _forget(using)
 
 
-def _roll_up(before: int, using: str) -> int:
-    from aicache.models import CallCount
+def _tables() -> list[tuple[Any, tuple[str, ...], tuple[str, ...]]]:
+    """Models, what their figures are told apart by, and what is added up."""
+    from aicache.models import CallCount, PromptCount
 
-    counts = CallCount.objects.using(using)
+    return [(CallCount, ("owner",), SUMMED), (PromptCount, ("owner", "model"), PROMPT_SUMMED)]
+
+
+def _roll_up(counted: Any, whose: tuple[str, ...], summed: tuple[str, ...], before: int, using: str) -> int:
+    counts = counted.objects.using(using)
     minutes: list[Any] = list(
-        counts.filter(minute__lt=before).exclude(process="").order_by("minute", "owner")[:BATCH].values()
+        counts.filter(minute__lt=before).exclude(process="").order_by("minute", *whose)[:BATCH].values()
     )
     if not minutes:
         return 0
-    places = {(_hour(found), found["owner"]) for found in minutes}
-    of_hours = Q(process="", minute__in={hour for hour, _ in places}, owner__in={owner for _, owner in places})
+    places = {_place(found, whose) for found in minutes}
+    of_hours = Q(process="", minute__in={hour for hour, *_ in places}, owner__in={owner for _, owner, *_ in places})
     several: list[Any] = list(counts.filter(of_hours).values())  # an hour of the one, a tenant of the other, among them
-    hours = [found for found in several if (_hour(found), found["owner"]) in places]
-    whole = [CallCount(process="", **fields) for fields in _summed([*minutes, *hours])]
+    hours = [found for found in several if _place(found, whose) in places]
+    whole = [counted(process="", **fields) for fields in _summed([*minutes, *hours], whose, summed)]
     replaced = [found["id"] for found in (*minutes, *hours)]
     try:
         with transaction.atomic(using=using):
@@ -65,14 +71,18 @@ def _roll_up(before: int, using: str) -> int:
     return len(minutes)
 
 
-def _summed(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    whole: dict[tuple[int, str], dict[str, Any]] = {}
+def _summed(found: Iterable[dict[str, Any]], whose: tuple[str, ...], summed: tuple[str, ...]) -> list[dict[str, Any]]:
+    whole: dict[tuple[Any, ...], dict[str, Any]] = {}
     for one in found:
-        place = _hour(one), one["owner"]
-        named = {"minute": place[0], **{name: one[name] for name in ("owner", *rows.WHOSE)}}
-        fields = whole.setdefault(place, {**named, **dict.fromkeys(SUMMED, 0)})
-        fields.update({name: fields[name] + one[name] for name in SUMMED})
+        place = _place(one, whose)
+        named = {"minute": place[0], **{name: one[name] for name in (*whose, *rows.WHOSE)}}
+        fields = whole.setdefault(place, {**named, **dict.fromkeys(summed, 0)})
+        fields.update({name: fields[name] + one[name] for name in summed})
     return list(whole.values())
+
+
+def _place(found: dict[str, Any], whose: tuple[str, ...]) -> tuple[Any, ...]:
+    return (_hour(found), *(found[name] for name in whose))
 
 
 def _hour(found: dict[str, Any]) -> int:

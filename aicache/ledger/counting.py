@@ -13,7 +13,9 @@ from decimal import Decimal
 from typing import Final
 
 from aicache.conf import Settings, get_settings
-from aicache.core.records import CallInfo, Served
+from aicache.core.callinfo import CallInfo
+from aicache.core.records import Served
+from aicache.core.usage import PromptUse
 from aicache.database import BUDGET, at_exit
 from aicache.ledger.counts import Cell
 from aicache.ledger.flusher import Flusher
@@ -105,6 +107,14 @@ async def asent(tenant: Tenant | None) -> Sent | None:
         if not announced.done():
             flusher.is_slow()
     return going_out
+
+
+def prompted(tenant: Tenant | None, use: PromptUse) -> None:
+    """What a call has done at the provider's prompt cache."""
+    try:
+        get_flusher().counts.prompted(tenant, use)
+    except Exception as error:  # noqa: BLE001 - told, and no caller's
+        _tell(error)
 
 
 def not_sent(going_out: Sent | None) -> None:

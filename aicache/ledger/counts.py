@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Final, get_args
 
-from aicache.core.records import CallInfo, Status
+from aicache.core.callinfo import CallInfo
+from aicache.core.records import Status
+from aicache.core.usage import PromptUse
+from aicache.ledger.prompts import PromptFigures
 from aicache.tenants import Tenant
 
 STATUSES: Final[tuple[str, ...]] = get_args(Status)
@@ -29,16 +32,18 @@ APART_FOR: Final = 60 * MINUTE
 class Cell:
     """The figures of one tenant in one minute (unix seconds of its beginning). They may go down.
 
-    ``offered``: it was given to be written, and perhaps is: its figures must not move into another one.
+    ``prompts``: by model. ``offered``: it was given to be written, and perhaps is: its figures must not move into
+    another one.
     """
 
-    __slots__ = ("figures", "minute", "offered", "premium", "tenant", "usd")
+    __slots__ = ("figures", "minute", "offered", "premium", "prompts", "tenant", "usd")
 
     def __init__(self, minute: int, tenant: Tenant | None) -> None:
         self.minute = minute
         self.tenant = tenant
         self.figures = [0] * len(FIGURES)
         self.usd = self.premium = Decimal(0)
+        self.prompts: dict[str, PromptFigures] = {}
         self.offered = False
 
     def copy(self) -> Cell:
@@ -50,6 +55,8 @@ class Cell:
         self.figures = [own + others for own, others in zip(self.figures, other.figures, strict=True)]
         self.usd += other.usd
         self.premium += other.premium
+        for model, others in other.prompts.items():
+            self.prompts.setdefault(model, PromptFigures()).take(others)
 
 
 class Counts:
@@ -104,6 +111,13 @@ class Counts:
                 cell.premium += premium
             figures[TOKENS] += info.saved_tokens
             self._under_way.discard(call)
+            self._count(cell)
+
+    def prompted(self, tenant: Tenant | None, use: PromptUse) -> None:
+        """What a call has done at the provider's prompt cache."""
+        with self._lock:
+            cell = self._cell(tenant)
+            cell.prompts.setdefault(use.model, PromptFigures()).add(use)
             self._count(cell)
 
     def sent(self, tenant: Tenant | None) -> Cell:

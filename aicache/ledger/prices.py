@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 from genai_prices import extract_usage
@@ -15,6 +16,9 @@ logger = logging.getLogger("aicache.ledger")
 READ: Final = "cache_read_input_tokens"
 WRITTEN: Final = "cache_creation_input_tokens"
 WRITTEN_FOR: Final = "cache_creation"  # the same tokens, by how long they are kept
+SHORT_LIFE, LONG_LIFE = "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"
+SHORT: Final = 300.0  # seconds
+FEW: Final = 1000  # more are dearer with some models
 COUNTED: Final = ("input_tokens", "output_tokens", WRITTEN, READ)
 
 
@@ -42,6 +46,41 @@ def price(message: Any) -> Price:
     unwritten = _usd({**message, "usage": {**plain, "input_tokens": _whole(usage.get("input_tokens")) + written}})
     premium = Decimal(0) if unwritten is None else max(usd - unwritten, Decimal(0))
     return Price(usd, premium, tokens)
+
+
+def worth(model: str, tokens: int, life: float) -> Decimal | None:
+    """About what it costs to write so many tokens for a ``life`` in seconds, beyond reading them."""
+    by_token = _worth(model, is_long=life > SHORT)
+    return None if by_token is None else by_token * tokens
+
+
+@lru_cache(maxsize=256)
+def _worth(model: str, *, is_long: bool) -> Decimal | None:
+    """Of one token, where there are few."""
+    told = {"model": model, "usage": {"input_tokens": 0, "output_tokens": 0, READ: FEW}}
+    found = rewriting(told, FEW, 2 * SHORT if is_long else SHORT, read=True)
+    return None if found is None else found / FEW
+
+
+def rewriting(message: Any, tokens: int, life: float, *, read: bool) -> Decimal | None:
+    """What so many of the tokens of a message, which it has ``read``, or else written for a ``life`` in seconds, cost
+    when they are written beyond what they cost when they are read. None where no price is known. Raises nothing."""
+    usage = message.get("usage") if isinstance(message, Mapping) else None
+    if not isinstance(usage, Mapping):
+        return None
+    more = tokens if read else -tokens
+    written_for = usage.get(WRITTEN_FOR)
+    by_life = dict(written_for) if isinstance(written_for, Mapping) else {LONG_LIFE: 0}
+    first, second = (LONG_LIFE, SHORT_LIFE) if life > SHORT else (SHORT_LIFE, LONG_LIFE)
+    known = _whole(by_life.get(first))
+    by_life[first] = max(known + more, 0)
+    by_life[second] = max(_whole(by_life.get(second)) + min(known + more, 0), 0)
+    written = max(_whole(usage.get(WRITTEN)) + more, 0)
+    moved = {**usage, WRITTEN: written, READ: max(_whole(usage.get(READ)) - more, 0), WRITTEN_FOR: by_life}
+    own, other = _usd(message), _usd({**message, "usage": moved})
+    if own is None or other is None:
+        return None
+    return max(other - own if read else own - other, Decimal(0))
 
 
 def _usd(message: Any) -> Decimal | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import Any, Final
@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 from aicache.core.tags import EVERYBODY
 from aicache.ledger.counts import FIGURES, Cell
 from aicache.ledger.process import Process
+from aicache.ledger.prompts import PROMPT_FIGURES, PROMPT_MONEY, PromptFigures
 from aicache.sqlite import insert, write
 from aicache.tenants import shown, tenant_digest
 
@@ -23,6 +24,7 @@ NANO: Final = Decimal(10) ** 9
 MONEY: Final = ("saved_nano_usd", "premium_nano_usd")
 WHOSE: Final = ("tenant", "everybody")
 CELL: Final = ("process", "minute", "owner")
+PROMPT_CELL: Final = (*CELL, "model")
 
 
 class NoPlace(Exception):
@@ -35,7 +37,7 @@ class NoPlace(Exception):
 
 def find_place(using: str) -> None:
     """Raises NoPlace, and what the database does."""
-    from aicache.models import CallCount
+    from aicache.models import CallCount, PromptCount
 
     chosen = connections.settings.get(using, {})
     if chosen.get("ENGINE", "django.db.backends.dummy") == "django.db.backends.dummy":
@@ -44,17 +46,22 @@ def find_place(using: str) -> None:
         raise NoPlace(f"the site's routers want none in the database {using!r}", is_meant=True)
     connection = connections[using]
     with connection.cursor() as cursor:
-        if CallCount._meta.db_table not in connection.introspection.table_names(cursor):
-            raise NoPlace(f'the database {using!r} lacks their table: run "manage.py migrate --database {using}"')
+        tables = connection.introspection.table_names(cursor)
+        if not {CallCount._meta.db_table, PromptCount._meta.db_table} <= {*tables}:
+            raise NoPlace(f'the database {using!r} lacks their tables: run "manage.py migrate --database {using}"')
 
 
 def write_cells(cells: Sequence[Cell], process: str, *, using: str) -> None:
     """Raises what the database does; some may then be written."""
-    from aicache.models import CallCount
+    from aicache.models import CallCount, PromptCount
 
     for start in range(0, len(cells), AT_ONCE):
         some = [CallCount(**row(cell, process)) for cell in cells[start : start + AT_ONCE]]
         _upsert(CallCount, some, CELL, (*WHOSE, *FIGURES, *MONEY), using)
+    prompts = [found for cell in cells for found in prompt_rows(cell, process)]
+    for start in range(0, len(prompts), AT_ONCE):
+        counted = [PromptCount(**found) for found in prompts[start : start + AT_ONCE]]
+        _upsert(PromptCount, counted, PROMPT_CELL, (*WHOSE, *PROMPT_FIGURES, *PROMPT_MONEY), using)
 
 
 def write_process(process: Process, flushed: int, announced: int, *, using: str) -> None:
@@ -75,6 +82,32 @@ def write_process(process: Process, flushed: int, announced: int, *, using: str)
 
 def row(cell: Cell, process: str) -> dict[str, Any]:
     """Its fields."""
+    return {
+        **_place(cell, process),
+        **dict(zip(FIGURES, cell.figures, strict=True)),
+        "saved_nano_usd": round(cell.usd * NANO),
+        "premium_nano_usd": round(cell.premium * NANO),
+    }
+
+
+def prompt_rows(cell: Cell, process: str) -> Iterator[dict[str, Any]]:
+    """Likewise, for each model. Names that are cut to the same one are one."""
+    from aicache.models import LONGEST_LABEL
+
+    by_label: dict[str, PromptFigures] = {}
+    for model, figures in cell.prompts.items():
+        by_label.setdefault(_label(model, LONGEST_LABEL), PromptFigures()).take(figures)
+    for label, figures in by_label.items():
+        yield {
+            **_place(cell, process),
+            "model": label,
+            **figures.figures,
+            "redundant_nano_usd": round(figures.redundant_usd * NANO),
+            "gate_nano_usd": round(figures.gate_usd * NANO),
+        }
+
+
+def _place(cell: Cell, process: str) -> dict[str, Any]:
     from aicache.models import LONGEST_LABEL
 
     digest = "" if cell.tenant is None else tenant_digest(cell.tenant)
@@ -83,12 +116,13 @@ def row(cell: Cell, process: str) -> dict[str, Any]:
         "process": process,
         "minute": cell.minute,
         "owner": digest,
-        "tenant": label.replace("\0", "\ufffd")[:LONGEST_LABEL],  # PostgreSQL takes no NUL
+        "tenant": _label(label, LONGEST_LABEL),
         "everybody": digest == EVERYBODY,
-        **dict(zip(FIGURES, cell.figures, strict=True)),
-        "saved_nano_usd": round(cell.usd * NANO),
-        "premium_nano_usd": round(cell.premium * NANO),
     }
+
+
+def _label(name: str, longest: int) -> str:
+    return name.encode("utf-8", "replace").decode().replace("\0", "\ufffd")[:longest]  # PostgreSQL takes no NUL
 
 
 def _upsert(model: type[Model], rows: list[Any], unique: Sequence[str], fields: Sequence[str], using: str) -> None:

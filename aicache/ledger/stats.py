@@ -17,7 +17,8 @@ from aicache.ledger.counting import get_flusher
 from aicache.ledger.counts import FIGURES, MINUTE, STATUSES
 from aicache.ledger.flusher import Flusher
 from aicache.ledger.process import Process
-from aicache.ledger.rows import MONEY, NANO, WHOSE, row
+from aicache.ledger.prompts import MISSED, PROMPT_FIGURES, PROMPT_MONEY
+from aicache.ledger.rows import MONEY, NANO, WHOSE, prompt_rows, row
 from aicache.tenants import ONLY, tenant_digest
 
 HOUR: Final = 60 * MINUTE
@@ -26,8 +27,9 @@ NEVER: Final = 2**62
 UNSEEN: Final = 5.0
 SERVED: Final = ("hit", "stale", "semantic", "coalesced")
 FORMULA: Final = f"({' + '.join(SERVED)}) ÷ (those + miss)"
-LABELS: Final = {"": "(nobody)", EVERYBODY: "(everybody)", tenant_digest(ONLY): "(the site)"}
+LABELS: Final[dict[str, str]] = {"": "(nobody)", EVERYBODY: "(everybody)", tenant_digest(ONLY): "(the site)"}
 SUMMED: Final = (*FIGURES, *MONEY)
+PROMPT_SUMMED: Final = (*PROMPT_FIGURES, *PROMPT_MONEY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,55 @@ NOTHING: Final = Figures(dict.fromkeys(SUMMED, 0))
 
 
 @dataclass(frozen=True, slots=True)
+class PromptStats:
+    """At the provider's prompt cache, of one tenant and model, or of several. ``numbers``: by the names of
+    ``PROMPT_FIGURES`` and ``PROMPT_MONEY``."""
+
+    numbers: Mapping[str, int]
+
+    def __getitem__(self, name: str) -> int:
+        return self.numbers[name]
+
+    def __add__(self, other: PromptStats) -> PromptStats:
+        return PromptStats({name: self[name] + other[name] for name in PROMPT_SUMMED})
+
+    @property
+    def waited(self) -> float:
+        """Seconds."""
+        return self["waited_ms"] / 1000
+
+    @property
+    def redundant_usd(self) -> Decimal:
+        """What writing cost that was no more than reading, had it been known to live."""
+        return self["redundant_nano_usd"] / NANO
+
+    @property
+    def gate_usd(self) -> Decimal:
+        """What waiting has saved, less what was paid for it."""
+        return self["gate_nano_usd"] / NANO
+
+    @property
+    def net_usd(self) -> Decimal:
+        """What waiting has saved, less what was written twice all the same."""
+        return self.gate_usd - self.redundant_usd
+
+    @property
+    def missed(self) -> dict[str, int]:
+        """How often the provider said why it found no more, by its word."""
+        return {reason: self[name] for reason, name in MISSED.items() if self[name]}
+
+
+NOTHING_PROMPTED: Final = PromptStats(dict.fromkeys(PROMPT_SUMMED, 0))
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
-    """``tenants``: by what they are called, those with the most calls first. ``lost``: so many counts, at most, are
-    missing in any figure, of processes that were killed. ``since``: unix seconds, None for ever."""
+    """``tenants``: by what they are called, those with the most calls first. ``prompts``: likewise, by model. ``lost``:
+    so many counts, at most, are missing in any figure, of processes that were killed. ``since``: unix seconds, None for
+    ever."""
 
     tenants: Mapping[str, Figures]
+    prompts: Mapping[str, Mapping[str, PromptStats]]
     lost: int
     since: float | None
 
@@ -86,58 +132,105 @@ def read(using: str, *, since: float | None = None, tenant: str | None = None) -
     ``tenant``: only the one that is called so. Whole minutes are counted, and of what is older than 48 hours whole
     hours, the one of ``since`` among them.
     """
-    since = _whole(since)
-    flusher = get_flusher()
-    found = _rows(using, flusher, None if tenant is None else _owner(tenant), since or 0)
-    return Stats(_by_label(found), _lost(using, flusher.process, since), since)
+    from aicache.models import CallCount, PromptCount
+
+    since, flusher = _whole(since), get_flusher()
+    chosen = None if tenant is None else _owner(tenant)
+    # In this order: what is written between the two is in both, and the older one is taken, which is complete.
+    known = _known(flusher, chosen, since or 0)
+    calls = _rows(CallCount, CALLS, using, flusher, chosen, since or 0, known.calls)
+    prompts = _rows(PromptCount, PROMPTS, using, flusher, chosen, since or 0, known.prompts)
+    return _stats(calls, prompts, _lost(using, flusher.process, since), since)
 
 
 def unwritten(*, since: float | None = None, tenant: str | None = None) -> Stats:
     """What this process knows without any database."""
     since = _whole(since)
     known = _known(get_flusher(), None if tenant is None else _owner(tenant), since or 0)
-    return Stats(_by_label(known.values()), 0, since)
+    return _stats(known.calls, known.prompts, 0, since)
 
 
 def _whole(since: float | None) -> float | None:
     return None if since is None else since // MINUTE * MINUTE
 
 
-def _rows(using: str, flusher: Flusher, chosen: str | None, since: float) -> list[dict[str, Any]]:
-    from aicache.models import CallCount
+Row = Mapping[str, Any]
 
-    # In this order: what is written between the two is in both, and the older one is taken, which is complete.
-    known = _known(flusher, chosen, since)
-    counted = CallCount.objects.using(using).filter(
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """``whose``: what its figures are told apart by. ``summed``: those that are added up."""
+
+    whose: tuple[str, ...]
+    summed: tuple[str, ...]
+
+
+CALLS: Final = _Table(("owner",), SUMMED)
+PROMPTS: Final = _Table(("owner", "model"), PROMPT_SUMMED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    calls: list[Row]
+    prompts: list[Row]
+
+
+def _rows(
+    counted_as: Any, table: _Table, using: str, flusher: Flusher, chosen: str | None, since: float, known: list[Row]
+) -> list[Row]:
+    counted = counted_as.objects.using(using).filter(
         Q(minute__gte=since) | Q(process="", minute__gte=since // HOUR * HOUR)
     )
     if chosen is not None:
         counted = counted.filter(owner=chosen)
-    mine = Q(process=flusher.process.id, minute__gte=min((minute for minute, _ in known), default=NEVER))
-    sums = {name: Sum(name) for name in SUMMED}
-    others = counted.exclude(mine).values("owner", *WHOSE).order_by().annotate(**sums)
-    own = (written for written in counted.filter(mine).values() if (written["minute"], written["owner"]) not in known)
-    return [*others, *own, *known.values()]
+    mine = Q(process=flusher.process.id, minute__gte=min((row["minute"] for row in known), default=NEVER))
+    sums = {name: Sum(name) for name in table.summed}
+    others = counted.exclude(mine).values(*table.whose, *WHOSE).order_by().annotate(**sums)
+    places = {_cell(row, table) for row in known}
+    own = (written for written in counted.filter(mine).values() if _cell(written, table) not in places)
+    return [*others, *own, *known]
 
 
-def _known(flusher: Flusher, chosen: str | None, since: float) -> dict[tuple[int, str], dict[str, Any]]:
-    """What is in memory, as rows."""
-    known = (row(cell, flusher.process.id) for cell in flusher.counts.known())
-    chosen_ones = (found for found in known if found["minute"] >= since and chosen in (None, found["owner"]))
-    return {(found["minute"], found["owner"]): found for found in chosen_ones}
+def _cell(row: Row, table: _Table) -> tuple[Any, ...]:
+    return (row["minute"], *(row[name] for name in table.whose))
 
 
-def _by_label(rows: Iterable[Mapping[str, Any]]) -> dict[str, Figures]:
+def _known(flusher: Flusher, chosen: str | None, since: float) -> _Known:
+    """What is in memory, as rows. Of one cell the last is the whole."""
+    calls, prompts = {}, {}
+    for cell in flusher.counts.known():
+        found = row(cell, flusher.process.id)
+        if found["minute"] < since or chosen not in (None, found["owner"]):
+            continue
+        calls[_cell(found, CALLS)] = found
+        prompts.update({_cell(one, PROMPTS): one for one in prompt_rows(cell, flusher.process.id)})
+    return _Known([*calls.values()], [*prompts.values()])
+
+
+def _stats(calls: list[Row], prompts: list[Row], lost: int, since: float | None) -> Stats:
+    labels = _labels([*calls, *prompts])
     numbers: dict[str, Counter[str]] = {}
-    names: dict[str, str] = {}
-    for found in rows:
-        digest = found["owner"]
-        names[digest] = LABELS.get(digest, found["tenant"])
-        numbers.setdefault(digest, Counter()).update({name: int(found[name]) for name in SUMMED})
+    for found in calls:
+        numbers.setdefault(labels[found["owner"]], Counter()).update({name: int(found[name]) for name in SUMMED})
+    figures = {label: Figures({**NOTHING.numbers, **counter}) for label, counter in numbers.items()}
+    prompted: dict[str, dict[str, PromptStats]] = {}
+    for found in prompts:
+        models = prompted.setdefault(labels[found["owner"]], {})
+        own = PromptStats({name: int(found[name]) for name in PROMPT_SUMMED})
+        models[found["model"]] = models.get(found["model"], NOTHING_PROMPTED) + own
+    return Stats(
+        dict(sorted(figures.items(), key=lambda one: (-one[1].calls, one[0]))),
+        {label: dict(sorted(prompted[label].items())) for label in sorted(prompted)},
+        lost,
+        since,
+    )
+
+
+def _labels(found: Iterable[Row]) -> dict[str, str]:
+    """What each digest is called."""
+    names = {str(row["owner"]): str(LABELS.get(row["owner"], row["tenant"])) for row in found}
     called = Counter(names.values())
-    labels = {digest: name if called[name] == 1 else f"{name} [{digest[:8]}]" for digest, name in names.items()}
-    figures = {labels[digest]: Figures({**NOTHING.numbers, **counter}) for digest, counter in numbers.items()}
-    return dict(sorted(figures.items(), key=lambda one: (-one[1].calls, one[0])))
+    return {digest: name if called[name] == 1 else f"{name} [{digest[:8]}]" for digest, name in names.items()}
 
 
 def _owner(label: str) -> str:

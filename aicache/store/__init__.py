@@ -11,9 +11,11 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
+from aicache.core.gating import Approach, AtGate, Note, Observe, Quit, Scout, Stay
 from aicache.core.live import Live
-from aicache.core.operations import Capture, Finish, Held, Lead, Led, Look, News, Unavailable, Wait
+from aicache.core.operations import Capture, Finish, Lead, Look, Unavailable, Wait
 from aicache.core.records import Entry
+from aicache.core.turns import Held, Led, News
 from aicache.store import news, plans
 from aicache.store.address import BUDGET, Address
 from aicache.store.connections import Connections, Make
@@ -22,6 +24,7 @@ from aicache.store.keys import Keys, ear_channel, switch_key
 from aicache.store.leases import LEASE, Lease, Leases
 from aicache.store.line import ended
 from aicache.store.payload import Unreadable, answers, unpack_failure
+from aicache.store.prefixes import Prefixes
 from aicache.store.scripts import LEAD, RENEW, Plan
 from aicache.store.streams import Asked, Streams
 from aicache.store.tags import Tags, hang, one
@@ -40,10 +43,11 @@ class Store(Tags):
         )
         self.connections.breaker.on_open.append(self.ear.let_go)
         self.streams = Streams(self.connections, self.ear, self.leases)
+        self.prefixes = Prefixes(self.connections, self.ear, self.leases, self._listen, self._alisten, self._later)
         self._switch = switch_key(site)
         self._freeing: set[asyncio.Task[None]] = set()
 
-    def perform(self, operation: Look | Capture | Lead | Wait | Finish | Asked) -> Any:
+    def perform(self, operation: Look | Capture | Lead | Wait | Finish | Asked | AtGate | Stay) -> Any:
         match operation:
             case Look():
                 return self.connections.run(lambda keys, cluster: plans.look(keys, cluster, operation.ask))
@@ -78,10 +82,12 @@ class Store(Tags):
                     with contextlib.suppress(Unavailable):
                         self.connections.run(_hanging(operation))
                 return done
+            case Approach() | Stay() | Scout() | Note() | Observe() | Quit():
+                return self.prefixes.perform(operation)
             case _:
                 return self.streams.perform(operation)
 
-    async def aperform(self, operation: Look | Capture | Lead | Wait | Finish | Asked) -> Any:
+    async def aperform(self, operation: Look | Capture | Lead | Wait | Finish | Asked | AtGate | Stay) -> Any:
         match operation:
             case Look():
                 return await self.connections.arun(lambda keys, cluster: plans.look(keys, cluster, operation.ask))
@@ -117,6 +123,8 @@ class Store(Tags):
                     with contextlib.suppress(Unavailable):
                         await self.connections.arun(_hanging(operation))
                 return done
+            case Approach() | Stay() | Scout() | Note() | Observe() | Quit():
+                return await self.prefixes.aperform(operation)
             case _:
                 return await self.streams.aperform(operation)
 
@@ -136,7 +144,7 @@ class Store(Tags):
         try:
             return await self.connections.arun(self._leading(lead, token))
         except asyncio.CancelledError:
-            self._abandon_later(lead, token)
+            self._later(self._abandon(lead, token))
             raise
 
     async def _aperform_finish(self, finish: Finish) -> Any:
@@ -145,7 +153,7 @@ class Store(Tags):
             message = await asyncio.to_thread(self.streams.message, finish) if big else self.streams.message(finish)
             return await self.connections.arun(self._finishing(finish, message))
         except asyncio.CancelledError:
-            self._abandon_later(finish, finish.token)
+            self._later(self._abandon(finish, finish.token))
             raise
 
     def _abandon(self, of: Lead | Finish, token: str) -> Make:
@@ -153,12 +161,12 @@ class Store(Tags):
         finish = Finish(of.ask, of.stamps, token)
         return self._finishing(finish, news.message(finish))
 
-    def _abandon_later(self, of: Lead | Finish, token: str) -> None:
+    def _later(self, make: Make) -> None:
         """Who is cancelled must not wait. On the loop's one line this comes after what is to be undone."""
 
         async def run() -> None:
             with contextlib.suppress(Unavailable):
-                await self.connections.arun(self._abandon(of, token))
+                await self.connections.arun(make)
 
         task = asyncio.get_running_loop().create_task(run())
         self._freeing.add(task)

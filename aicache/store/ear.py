@@ -18,7 +18,8 @@ from weakref import WeakValueDictionary
 from redis.exceptions import ResponseError
 
 from aicache.core.live import Live
-from aicache.core.operations import News, Unavailable
+from aicache.core.operations import Unavailable
+from aicache.core.turns import News
 from aicache.store.news import PIECE, Heard, Told, piece
 
 logger = logging.getLogger("aicache.store")

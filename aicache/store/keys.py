@@ -10,10 +10,14 @@
                             :dead               the tags that died and whose answers still take up memory
                             :names              the tags in use, by when that is forgotten
     aicache:<site>:{<tag digest>}:on    the answers that hang on a tag, by when they die
+    aicache:<site>:{<beginning of a prompt>}:p:<prefix>   what is known of a prefix of the provider's prompt cache
+                                            :g:<prefix>   the lease of who writes it, and who waits
+    aicache:<site>:{<lag>}:lag                  how long what was written cannot be read yet
     aicache:{<site>}:switch                     "off" while the fleet is switched off
     aicache:<site>:ear:<id>                     the channel on which one process hears
 
 All keys of a question share one hash tag, and all stamps of a site another: on a cluster, two slots decide about a hit.
+Prefixes that may begin each other begin alike, and share one too.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from aicache.core.prefix import Prompt
 from aicache.core.records import Ask, Stamps
 from aicache.core.tags import Tag
 
@@ -86,6 +91,20 @@ class Keys:
     def hanging(self, tag: str) -> str:
         """Of a tag's digest."""
         return f"aicache:{self.site}:{{{tag}}}:on"
+
+    def prefixes(self, prompt: Prompt) -> list[str]:
+        """The shortest first."""
+        return [self._prefix(prompt, "p", found.digest) for found in prompt.prefixes]
+
+    def gates(self, prompt: Prompt) -> list[str]:
+        """Of those that are worth waiting for."""
+        return [self._prefix(prompt, "g", prompt.prefixes[at].digest) for at in prompt.worth_waiting]
+
+    def _prefix(self, prompt: Prompt, kind: str, digest: str) -> str:
+        return f"aicache:{self.site}:{{{prompt.root}}}:{kind}:{digest}"
+
+    def lag(self, prompt: Prompt) -> str:
+        return f"aicache:{self.site}:{{{prompt.lag_of}}}:lag"
 
     @property
     def switch(self) -> str:

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable
 from typing import Final
 
-from aicache.core.operations import Led
+from aicache.core.turns import Led
 
 logger = logging.getLogger("aicache.store")
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from aicache.core.live import Ended, How, Live
-from aicache.core.operations import Finish, News
+from aicache.core.operations import Finish
 from aicache.core.records import Entry, Failure
+from aicache.core.turns import News
 from aicache.store.payload import Unreadable, pack_entry, pack_failure, read_entry, unpack_failure
 
 Told = Entry | Failure | News

@@ -13,9 +13,10 @@ from weakref import WeakValueDictionary
 from redis.exceptions import NoScriptError
 
 from aicache.core.live import BROKEN, Ended, Last, Live
-from aicache.core.operations import Finish, News, Unavailable, Wait
+from aicache.core.operations import Finish, Unavailable, Wait
 from aicache.core.records import Entry
 from aicache.core.streaming import Check, Leave, Outgrow, Share, Tail, Unfollow
+from aicache.core.turns import News
 from aicache.store import news
 from aicache.store.connections import Connections, Make
 from aicache.store.ear import CHECK_EVERY, STEP, Ear

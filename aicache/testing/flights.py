@@ -6,8 +6,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from aicache.core.live import Live
-from aicache.core.operations import News
 from aicache.core.records import Entry, Failure
+from aicache.core.turns import News
 
 
 def unheard() -> Future[Entry | Failure | News]:

@@ -12,16 +12,19 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from typing import Any
 
+from aicache.core.gating import Approach, AtGate, Note, Observe, Quit, Scout, Stay
 from aicache.core.lineage import Lineage
 from aicache.core.live import Live
-from aicache.core.operations import Capture, Finish, Held, Lead, Led, Look, News, Seen, Unavailable, Wait
+from aicache.core.operations import Capture, Finish, Lead, Look, Seen, Unavailable, Wait
 from aicache.core.records import CREDENTIAL_STATUSES, Ask, Entry, Failure, Stamps
 from aicache.core.streaming import Check, Leave, Outgrow, Share, Tail, Unfollow
 from aicache.core.tags import Tag
+from aicache.core.turns import Held, Led, News
 from aicache.store.ear import CHECK_EVERY
 from aicache.store.news import said
 from aicache.store.streams import Asked, atail, tail
 from aicache.testing.flights import Flight, tell, unheard
+from aicache.testing.prefixes import MemoryPrefixes
 
 FAILURE_LIFE = 2.0
 REMEMBERED = 1000
@@ -41,6 +44,7 @@ class MemoryStore:
         self._ended: dict[str, Flight] = {}
         self._failures: dict[tuple[str, str], tuple[float, int, Failure]] = {}
         self._stamps: dict[str, str] = {}
+        self._prefixes = MemoryPrefixes()
         self._asks: dict[tuple[str, str], Ask] = {}
         self._on = True
         self._down = False
@@ -57,16 +61,18 @@ class MemoryStore:
             if down:
                 self._let_go()
 
-    def perform(self, operation: Look | Capture | Lead | Wait | Finish | Asked) -> Any:
+    def perform(self, operation: Look | Capture | Lead | Wait | Finish | Asked | AtGate | Stay) -> Any:
         if isinstance(operation, Wait):
             with self._waiting(operation) as awaited:
                 wait(awaited, _seconds(operation), FIRST_COMPLETED)
                 return self._heard(operation)
         if isinstance(operation, Tail):
             return tail(operation, CHECK_EVERY)
+        if isinstance(operation, Stay):
+            return self._prefixes.stay(operation)
         return self._at_once(operation)
 
-    async def aperform(self, operation: Look | Capture | Lead | Wait | Finish | Asked) -> Any:
+    async def aperform(self, operation: Look | Capture | Lead | Wait | Finish | Asked | AtGate | Stay) -> Any:
         if isinstance(operation, Wait):
             with self._waiting(operation) as awaited:
                 wrapped = [asyncio.wrap_future(future) for future in awaited]
@@ -75,6 +81,8 @@ class MemoryStore:
                 return self._heard(operation)
         if isinstance(operation, Tail):
             return await atail(operation, CHECK_EVERY)
+        if isinstance(operation, Stay):
+            return await self._prefixes.astay(operation)
         return self._at_once(operation)
 
     def leads(self, token: str) -> bool:
@@ -94,11 +102,12 @@ class MemoryStore:
             self._let_go()
 
     def _let_go(self) -> None:
+        self._prefixes.let_go()
         for flight in self._flights.values():
             tell(flight, News.LOOK_AGAIN)
             flight.news = unheard()
 
-    def _at_once(self, operation: Look | Capture | Lead | Finish | Asked) -> Any:
+    def _at_once(self, operation: Look | Capture | Lead | Finish | Asked | AtGate) -> Any:
         with self._lock:
             if isinstance(operation, Share | Unfollow | Outgrow | Check):  # its leader is of this process
                 return self._of_stream(operation)
@@ -108,6 +117,8 @@ class MemoryStore:
                     self._flights.pop((*_place(operation.ask), operation.stamps.flight), None)
                 raise Unavailable("unreachable")
             match operation:
+                case Approach() | Scout() | Note() | Observe() | Quit():
+                    return self._prefixes.perform(operation, is_on=self._on)
                 case Look():
                     return self._look(operation.ask)
                 case Capture():
@@ -177,7 +188,8 @@ class MemoryStore:
         """How many answers hang on each tag, or did when they stood so."""
         stamps = self.standing(tags) if stood is None else stood
         with self._lock:
-            kept = Counter((on, entry.stamps.values[at]) for entry, hung in self._asked() for at, on in enumerate(hung))
+            asked = [(self._entries[place], ask.tags) for place, ask in self._asks.items() if place in self._entries]
+            kept = Counter((on, entry.stamps.values[at]) for entry, hung in asked for at, on in enumerate(hung))
         return [kept[tag, stamp] for tag, stamp in zip(tags, stamps, strict=True)]
 
     def names(self) -> Iterator[tuple[Tag, str]]:
@@ -190,9 +202,6 @@ class MemoryStore:
     def reclaim(self, most: int) -> tuple[int, bool]:
         """Nothing: the memory is given back when the store is."""
         return 0, True
-
-    def _asked(self) -> list[tuple[Entry, tuple[Tag, ...]]]:
-        return [(self._entries[place], ask.tags) for place, ask in self._asks.items() if place in self._entries]
 
     def _lead(self, lead: Lead) -> Entry | Failure | Held | Led | News:
         ask, place = lead.ask, _place(lead.ask)
@@ -269,9 +278,6 @@ class MemoryStore:
                 return None
             under_way = (flight for flight in self._flights.values() if flight.token == wait.token)
             return next(under_way, None) or self._ended.get(wait.token)
-
-    def _news(self, wait: Wait) -> Future[Entry | Failure | News] | None:
-        return None if (flight := self._flight(wait)) is None else flight.news
 
     def _heard(self, wait: Wait) -> Entry | Failure | News | Live:
         flight = self._flight(wait)

@@ -12,19 +12,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aicache.core.flow import serve
+from aicache.core.life import Life
 from aicache.core.operations import (
     Call,
     Capture,
     Elapsed,
     Finish,
     Flow,
-    Held,
     Keep,
     Lead,
-    Led,
     Look,
     Moment,
-    News,
     Now,
     Recall,
     Recalled,
@@ -33,8 +31,9 @@ from aicache.core.operations import (
     Unavailable,
     Wait,
 )
-from aicache.core.policy import Life, Policy
+from aicache.core.policy import Policy
 from aicache.core.records import Answer, Ask, Called, Entry, Failure, Served, Stamps
+from aicache.core.turns import Held, Led, News
 from aicache.testing.memory import MemoryStore
 
 WHOLE = {"type": "message", "stop_reason": "end_turn"}

@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aicache.core.flow import serve
+from aicache.core.life import Life
 from aicache.core.live import BROKEN, Last, Live
 from aicache.core.operations import Call, Capture, Elapsed, Flow, Keep, Moment, Now, Recall, Recalled, Spawn, Wait
 from aicache.core.passing import following
-from aicache.core.policy import Life, Policy
+from aicache.core.policy import Policy
 from aicache.core.records import NO_STAMPS, Answer, Ask, Called, Entry, Opened, Served
 from aicache.core.replay import events as replayed
 from aicache.core.streaming import Begin, Check, Give, Left, Pull, Tail, Withhold

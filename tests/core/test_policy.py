@@ -10,7 +10,8 @@ from anthropic.types.beta import BetaToolUnionParam
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from aicache.core.policy import Life, Policy, Verdict, life, policies, shorter, suits, traits, unanswerable, verdict
+from aicache.core.life import Life, life, shorter
+from aicache.core.policy import Policy, Verdict, policies, suits, traits, unanswerable, verdict
 from tests.core.test_fingerprint import hints
 
 HOUR = 3600.0

@@ -7,7 +7,8 @@ from typing import get_args
 
 import pytest
 
-from aicache.core.records import CallInfo, Status
+from aicache.core.callinfo import CallInfo
+from aicache.core.records import Status
 
 pytestmark = pytest.mark.usefixtures("site")
 

@@ -6,8 +6,9 @@ import weakref
 from collections.abc import Collection
 from typing import Any
 
-from aicache.core.operations import Led, News, Wait
+from aicache.core.operations import Wait
 from aicache.core.tags import Tag
+from aicache.core.turns import Led, News
 from aicache.testing.memory import MemoryStore
 from tests.freshness_machine.actors import pause
 from tests.freshness_machine.machine import Machine

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import aicache
-from aicache.core.records import CallInfo
+from aicache.core.callinfo import CallInfo
 from aicache.ledger import counts as module
 from aicache.ledger.counts import AT, MINUTE, Cell, Counts
 from tests.claude.together import in_threads

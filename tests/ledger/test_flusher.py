@@ -14,7 +14,7 @@ import pytest
 from django.db import DatabaseError, InterfaceError, connections, transaction
 from django.test import override_settings
 
-from aicache.core.records import CallInfo
+from aicache.core.callinfo import CallInfo
 from aicache.ledger import counting, rows, stats
 from aicache.ledger import flusher as module
 from aicache.ledger.counting import counts_of_its_own

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from aicache.core.operations import Capture, Finish, Lead, Led, Look, Seen
+from aicache.core.operations import Capture, Finish, Lead, Look, Seen
 from aicache.core.records import Ask, Entry, Stamps
 from aicache.core.tags import Tag, hanging
+from aicache.core.turns import Led
 from tests.store.conftest import an_ask, an_entry
 
 TENANT = "7" * 32

@@ -16,8 +16,9 @@ from django.test import override_settings
 
 import aicache
 from aicache.cache import get_cache
-from aicache.core.operations import Finish, Lead, Look, News, Wait
+from aicache.core.operations import Finish, Lead, Look, Wait
 from aicache.core.records import NO_STAMPS
+from aicache.core.turns import News
 from aicache.store import Address, Store, ear, links
 from aicache.testing import ClaudeServer, Reply
 from aicache.testing.valkey import Valkey

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from aicache.core.operations import Finish, Held, Lead, Led, Look, News, Unavailable, Wait
+from aicache.core.operations import Finish, Lead, Look, Unavailable, Wait
 from aicache.core.records import NO_STAMPS, Ask, Failure
+from aicache.core.turns import Held, Led, News
 from tests.store.conftest import an_ask, an_entry, taken
 
 OVERLOADED = Failure("status", 529, (("retry-after", "1"),), b"{}")

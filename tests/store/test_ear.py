@@ -15,8 +15,9 @@ import pytest
 import redis
 from redis.exceptions import NoPermissionError
 
-from aicache.core.operations import Finish, Held, Lead, Led, Look, News, Unavailable, Wait
+from aicache.core.operations import Finish, Lead, Look, Unavailable, Wait
 from aicache.core.records import NO_STAMPS
+from aicache.core.turns import Held, Led, News
 from aicache.store import Address, Store, ear
 from aicache.store.ear import Ear
 from aicache.store.news import Heard

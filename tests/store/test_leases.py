@@ -12,8 +12,9 @@ from unittest.mock import Mock
 import pytest
 import redis
 
-from aicache.core.operations import Finish, Lead, Led
+from aicache.core.operations import Finish, Lead
 from aicache.core.records import NO_STAMPS
+from aicache.core.turns import Led
 from aicache.store import Store, leases
 from aicache.store.leases import BATCH, Lease, Leases
 from tests.store.conftest import an_ask, names_of

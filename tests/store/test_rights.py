@@ -13,10 +13,11 @@ import pytest
 import redis
 
 from aicache.core.live import Live
-from aicache.core.operations import Finish, Held, Lead, Look, News, Unavailable, Wait
+from aicache.core.operations import Finish, Lead, Look, Unavailable, Wait
 from aicache.core.records import Failure
 from aicache.core.streaming import Check, Leave, Outgrow, Share, Unfollow
 from aicache.core.tags import hanging
+from aicache.core.turns import Held, News
 from aicache.store import Address, Store, ear, links
 from aicache.store.tags import one
 from tests.store.cluster import cluster

@@ -15,8 +15,9 @@ import redis
 from django.test import override_settings
 
 import aicache
-from aicache.core.operations import Capture, Finish, Lead, Look, News, Wait
+from aicache.core.operations import Capture, Finish, Lead, Look, Wait
 from aicache.core.records import NO_STAMPS
+from aicache.core.turns import News
 from aicache.store import Address, Store, ear, news
 from aicache.testing import ClaudeServer
 from aicache.testing.valkey import Valkey

@@ -16,10 +16,11 @@ import pytest
 import redis
 
 from aicache.core.live import BROKEN, Ended, Last, Live
-from aicache.core.operations import Capture, Finish, Held, Lead, Led, News, Unavailable, Wait
+from aicache.core.operations import Capture, Finish, Lead, Unavailable, Wait
 from aicache.core.records import NO_STAMPS, Answer, Ask, Entry
 from aicache.core.streaming import Check, Ending, Leave, Outgrow, Share, Tail, Unfollow
 from aicache.core.tags import hanging, of_answer
+from aicache.core.turns import Held, Led, News
 from aicache.store import Address, Store, streams, voice
 from aicache.testing.memory import MemoryStore
 from aicache.testing.valkey import Valkey

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import redis
 
-from aicache.core.operations import Capture, Finish, Held, Lead, Led, Look, News, Unavailable, Wait
+from aicache.core.operations import Capture, Finish, Lead, Look, Unavailable, Wait
 from aicache.core.tags import EVERYBODY, Tag, hanging
+from aicache.core.turns import Held, Led, News
 from aicache.store import Store
 from tests.store.conftest import an_entry, keys_of
 from tests.store.tagged import ARTICLE, NAMES, PRICES, TENANT, end, found, keep, lead, look, question, reason

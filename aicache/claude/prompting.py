@@ -1,0 +1,60 @@
+"""A request to the provider's prompt cache: who may share its prefixes, and what goes out when others wait for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import anthropic
+
+from aicache.core.operations import Form
+from aicache.core.policy import Policy
+from aicache.core.prefix import Prompt
+from aicache.ledger.books import Books
+
+WORKSPACE: Final = "anthropic-workspace-id"
+BETAS: Final = "anthropic-beta"
+# Their streams are no server-sent events, which could be put together again.
+NO_EVENTS: Final = (anthropic.AnthropicBedrock, anthropic.AsyncAnthropicBedrock)
+
+
+def prompt_of(
+    client: Any,
+    url: str,
+    body: Mapping[str, Any],
+    headers: Mapping[str, str],
+    shared: str,
+    policy: Policy,
+    books: Books,
+    *,
+    streams: bool,
+) -> Prompt:
+    """``headers``: those that will be sent, in lower case. ``shared``: who has the workspace, where the request does
+    not say."""
+    own = {name: value for name, value in headers.items() if name.startswith("anthropic-") and name != BETAS}
+    workspace = "named" if WORKSPACE in own or "workspace_id" in body else shared
+    betas = sorted({beta.strip() for beta in headers.get(BETAS, "").split(",")} - {""})
+    scope = [url, workspace, *betas, *(f"{name}: {value}" for name, value in sorted(own.items()))]
+    return Prompt(body, scope, policy, books, _forms(client, streams=streams))
+
+
+def _forms(client: Any, *, streams: bool) -> tuple[Form, ...]:
+    if streams:
+        return ("own",)
+    return ("own", "prewarm") if isinstance(client, NO_EVENTS) else ("own", "stream", "prewarm")
+
+
+def outgoing(request: Any, prompt: Prompt | None, form: Form, client: Any) -> Any:
+    """The request as it is sent: with breakpoints where they are placed, and in that form."""
+    if prompt is None or (form == "own" and prompt.body is prompt.given):
+        return request
+    body = dict(prompt.body)
+    if form == "stream":
+        body["stream"] = True
+    elif form == "prewarm":
+        body = {**body, "max_tokens": 0}
+    copied = request.copy(body=body)
+    copied.options.extra_json = None  # it is in the body
+    if form == "stream":
+        copied.stream, copied.stream_cls = True, getattr(client, "_default_stream_cls", None)
+    return copied

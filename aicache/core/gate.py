@@ -1,0 +1,272 @@
+"""The way to upstream, past the prompt-cache gate: lead, or wait until what another writes can be read.
+
+As ``flow``, written once. Whatever becomes of the gate, the call is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+from aicache.core.gating import Approach, Note, Observe, Quit, Scout, Shut, Sleep, Stay, Way
+from aicache.core.operations import Call, Elapsed, Operation, Unavailable
+from aicache.core.passing import Leading, passing
+from aicache.core.prefix import Prompt
+from aicache.core.recording import Recording
+from aicache.core.records import Ask, Called, Failure, Opened, Served
+from aicache.core.streaming import Ending, Pull
+from aicache.core.terms import ADAPTIVE
+from aicache.core.turns import Led, News
+from aicache.core.usage import Living, PromptUse, State, Usage, miss_reason, redundant, was_read
+
+Step = Generator[Operation, Any, None]
+
+# Leaders that fail one after another are upstream's trouble, and everybody's: who has met so many calls by itself.
+MOST_FAILURES = 2
+
+
+def through(
+    prompt: Prompt | None, leads: Ask | None, begun: Callable[[Called], Served], leading: Leading | None = None
+) -> Generator[Operation, Any, tuple[Called, Ending | None]]:
+    """Calls upstream when the gate lets it, and passes its stream on. → what it came to, and how that ended for those
+    who follow it. ``begun``: what the caller of a stream is given to begin with."""
+    gate = Gate(prompt)
+    ending: Ending | None = None
+    try:
+        yield from gate.pass_()
+        called = yield from gate.call(leads)
+        if isinstance(opened := called.outcome, Opened):
+            called = replace(called, use=gate.use)
+            called, ending = yield from passing(called, opened, begun(called), leading, gate)
+        yield from gate.over(called)
+    except GeneratorExit:  # nobody drives this flow any more: its lease ends by itself
+        raise
+    except BaseException:
+        yield from gate.quit()
+        raise
+    return replace(called, use=gate.use), ending
+
+
+class Gate:
+    """One attempt's. ``use``: what is known by now of what it did."""
+
+    def __init__(self, prompt: Prompt | None) -> None:
+        self._prompt = prompt if prompt is not None and prompt.prefixes else None
+        self.use = None if self._prompt is None else PromptUse(self._prompt.model)
+        self._way = Way()
+        self._led: Led | None = None
+        self._came = 0.0  # when the way was seen
+        self._gap = 0.0
+        self._waited = 0.0
+        self._has_stayed = self._has_settled = self._is_noted = False
+        self._prewarmed: Decimal | None = None
+
+    # Before the call
+
+    def pass_(self) -> Step:
+        """Returns when the call may be made: at once where the policy names no gate, or the store is out of reach."""
+        prompt = self._prompt
+        if prompt is None or not prompt.terms.is_gated:
+            return
+        try:
+            yield from self._come(prompt)
+            yield from self._settle(prompt)
+        except Unavailable:
+            self._prompt = self._led = None
+        self._gap += (yield Elapsed()) - self._came
+        self.use = PromptUse(prompt.model, self._state(), self._waited)
+
+    def _come(self, prompt: Prompt) -> Step:
+        failures = 0
+        while True:
+            left = self._patience(prompt) - self._waited
+            self._way = yield Approach(prompt, waits=left > 0 and failures < MOST_FAILURES)
+            self._led, held = self._way.led, self._way.held
+            self._came = yield Elapsed()
+            if not self._way.is_on:
+                self._prompt = self._led = None
+            if held is None or self._prompt is None or left <= 0 or failures >= MOST_FAILURES:
+                return
+            news: News = yield Stay(prompt, held.token, min(held.seconds, left))
+            self._waited += (yield Elapsed()) - self._came
+            self._has_stayed = True
+            if news is News.NOT_SHARED:
+                return
+            failures += news is News.BROKE_OFF
+
+    def _settle(self, prompt: Prompt) -> Step:
+        """A prefix is not always readable as soon as its writer's answer has begun."""
+        living, lag, terms = self._way.living, self._way.lag, prompt.terms
+        if living is None or self._prompt is None:
+            return
+        self._gap = living.age
+        adapts = terms.settle == ADAPTIVE
+        settle, chance = (lag.settle, lag.chance) if adapts else (float(terms.settle), 1.0)
+        seconds = min(settle - living.age, self._patience(prompt) - self._waited)
+        if seconds <= 0 or (adapts and living.is_read):
+            return
+        if not self._pays(prompt, living.tokens, seconds, chance):
+            return
+        if adapts and lag.probes and (yield Scout(prompt, living.at)):
+            return
+        began: float = yield Elapsed()
+        yield Sleep(seconds)
+        self._waited += (yield Elapsed()) - began
+        self._has_settled = True
+
+    def _patience(self, prompt: Prompt) -> float:
+        """Seconds that it is worth to wait: at the most what writing the whole prefix costs."""
+        terms = prompt.terms
+        if not terms.latency_value:
+            return float(terms.max_wait)
+        worth = self._worth(prompt, prompt.prefixes[-1].tokens)
+        return min(terms.max_wait, float(worth or 0) / terms.latency_value)
+
+    def _pays(self, prompt: Prompt, tokens: int, seconds: float, chance: float) -> bool:
+        value = prompt.terms.latency_value
+        return not value or value * seconds <= chance * float(self._worth(prompt, tokens) or 0)
+
+    def _worth(self, prompt: Prompt, tokens: int) -> Decimal | None:
+        return prompt.books.worth(prompt.model, tokens, prompt.prefixes[-1].life or 0.0)
+
+    def _state(self) -> State:
+        if self._waited:
+            return "wait"
+        if self._led is not None:
+            return "lead"
+        return "open" if self._prompt is not None and self._way.living is not None and not self._way.held else "off"
+
+    # The call
+
+    def call(self, leads: Ask | None) -> Generator[Operation, Any, Called]:
+        """Where others wait for a plain one, it is made so that they need not wait for its end."""
+        prompt = self._prompt
+        form = prompt.terms.leader if prompt is not None and self._led is not None else "plain"
+        if prompt is None or form not in prompt.forms:
+            form = "plain"
+        if form == "prewarm":
+            yield from self._prewarm()
+        if form != "stream":
+            called: Called = yield Call(leads, gate=self._token)
+            return called
+        called = yield Call(leads, "stream", self._token)
+        if isinstance(called.outcome, Opened):
+            called = yield from self._folded(called.outcome, leads)
+        return called
+
+    @property
+    def _token(self) -> str:
+        return "" if self._led is None else self._led.token
+
+    def _prewarm(self) -> Step:
+        called: Called = yield Call(form="prewarm", gate=self._token)
+        if not isinstance(called.outcome, Failure) and self._prompt is not None:
+            yield from self.begun(called.message)
+            self._prewarmed = self._prompt.books.cost(called.message)
+            self._is_noted = False  # the call itself is still to come
+
+    def _folded(self, opened: Opened, leads: Ask | None) -> Generator[Operation, Any, Called]:
+        """A stream, as the plain answer that it would have been."""
+        upstream, recording = opened.upstream, Recording()
+        trouble: Exception | None = None
+        try:
+            while not recording.is_over():
+                try:
+                    chunk: bytes | None = yield Pull(upstream)
+                except Exception as error:  # noqa: BLE001 - upstream's own
+                    trouble = error
+                    break
+                if chunk is None:
+                    break
+                recording.feed(chunk)
+                yield from self.begun(recording.message)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            yield Shut(upstream)
+            raise
+        yield Shut(upstream)
+        whole: Called | None = upstream.whole(recording, trouble)
+        if whole is None:  # nobody knows what the plain answer would have been
+            whole = yield Call(leads, gate=self._token)
+        return whole
+
+    # After it
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether others may be waiting until this call's answer begins."""
+        return self._led is not None
+
+    def begun(self, message: Any) -> Step:
+        """The answer has begun: what it says of the prompt cache is true, and others may go."""
+        usage = Usage.of(message)
+        if self._prompt is None or self._is_noted or usage is None:
+            return
+        self._is_noted = True
+        prompt = self._prompt
+        before: Living | None = None
+        try:
+            before = yield Note(prompt, tuple(prompt.marks(usage)), usage.read, self._token)
+            self._led = None
+            yield from self._learn(prompt, usage)
+        except Unavailable:
+            pass
+        self._count(prompt, usage, before, message)
+
+    def over(self, called: Called) -> Step:
+        """However it ended."""
+        yield from self.begun(called.message)
+        if self._prompt is not None and self.use is not None and not self._is_noted:
+            self._prompt.books.note(self.use)
+        yield from self.quit()
+
+    def quit(self) -> Step:
+        """Lets go of the lease, where it is still held: the call has failed."""
+        prompt, led, self._led = self._prompt, self._led, None
+        if prompt is None or led is None:
+            return
+        with suppress(Unavailable):
+            yield Quit(prompt, led.token)
+
+    def _learn(self, prompt: Prompt, usage: Usage) -> Step:
+        living = self._way.living
+        if living is None or living.is_read:
+            return
+        if redundant(usage, living):
+            yield Observe(prompt, living.at, self._gap, read=False)
+        elif was_read(usage, living) and self._way.lag.is_known:
+            yield Observe(prompt, living.at, self._gap, read=True)
+
+    def _count(self, prompt: Prompt, usage: Usage, before: Living | None, message: Any) -> None:
+        again = redundant(usage, before)
+        self.use = PromptUse(
+            prompt.model,
+            self.use.state if self.use is not None else "off",
+            self._waited,
+            usage.read,
+            usage.written,
+            again,
+            self._rewriting(prompt, message, again, read=False),
+            self._saved(prompt, usage, message),
+            miss_reason(message),
+        )
+        prompt.books.note(self.use)
+
+    def _rewriting(self, prompt: Prompt, message: Any, tokens: int, *, read: bool) -> Decimal | None:
+        life = prompt.prefixes[-1].life or 0.0
+        return prompt.books.rewriting(message, tokens, life, read=read) if tokens else Decimal(0)
+
+    def _saved(self, prompt: Prompt, usage: Usage, message: Any) -> Decimal | None:
+        """Who waited for another's answer to begin would have written what it has read. Who waited longer perhaps."""
+        living = self._way.living
+        if self._prewarmed is not None:
+            worth = self._rewriting(prompt, message, usage.read, read=True)
+            return None if worth is None else worth - self._prewarmed
+        if living is None or not (self._has_stayed or self._has_settled) or not was_read(usage, living):
+            return Decimal(0)
+        worth = self._rewriting(prompt, message, min(usage.read, living.tokens), read=True)
+        return worth if worth is None or self._has_stayed else worth * Decimal(self._way.lag.chance)

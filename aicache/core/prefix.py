@@ -1,0 +1,190 @@
+"""A request as the provider's prompt cache sees it: its prefixes, what an answer says of them, what was paid twice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from aicache.core.breakpoints import blocks_of, breakpoints, placed
+from aicache.core.fingerprint import Unkeyable, canonical, meaning
+from aicache.core.policy import Policy
+from aicache.core.terms import Terms
+from aicache.core.usage import Books, Mark, Usage
+
+# Fields of the body that part no prefixes: what comes after them, or how the answer is made. Any other field does.
+NO_PART: Final[Mapping[str, str]] = {
+    "tools": "its blocks",
+    "system": "its blocks",
+    "messages": "its blocks",
+    "max_tokens": "of the answer",
+    "stop_sequences": "of the answer",
+    "temperature": "of the answer",
+    "top_p": "of the answer",
+    "top_k": "of the answer",
+}
+# How many blocks before a breakpoint the provider still finds what somebody wrote there.
+LOOK_BACK: Final = 20
+# The least tokens that a prefix needs, by what the model's name has in it; the longest that fits counts. Of the others
+# nobody waits for less than the least of all, and what ``usage`` says counts for any.
+MINIMUMS: Final[Mapping[str, int]] = {
+    "fable-5": 512,
+    "mythos-5": 512,
+    "opus-5": 512,
+    "sonnet-5": 1024,
+    "opus-4-8": 1024,
+    "opus-4-7": 2048,
+    "opus-4-6": 4096,
+    "opus-4-5": 4096,
+    "opus-4": 1024,
+    "sonnet-4": 1024,
+    "haiku-4-5": 4096,
+    "haiku-3": 2048,
+    "3-7-sonnet": 1024,
+    "3-5-sonnet": 1024,
+    "3-opus": 1024,
+    "3-5-haiku": 2048,
+    "3-haiku": 2048,
+}
+LEAST: Final = 512
+# Tokens are estimated, and rather as too many: what turns out not to be kept is not waited for again.
+DOUBT: Final = 0.75
+BYTES_A_TOKEN: Final = 4
+# An image or a page has about so many, however many bytes it is.
+TOKENS_OF_DATA: Final = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """``digest``: equal exactly where one may be read in place of the other. ``tokens``: about so many. ``life``: in
+    seconds, once it is written; None where it ends at no breakpoint, and can only be read."""
+
+    digest: str
+    tokens: int
+    life: float | None
+
+
+class Prompt:
+    """``scope``: what parts the prefixes of equal requests, such as the workspace; first where it is sent.
+
+    ``forms``: in which the call may be made where others wait for it. All that takes time is done when it is asked for.
+    """
+
+    def __init__(
+        self, body: Mapping[str, Any], scope: Sequence[str], policy: Policy, books: Books, forms: Sequence[str]
+    ) -> None:
+        self.given = body
+        self.policy = policy
+        self.books = books
+        self.forms = forms
+        self._scope = scope
+
+    @property
+    def model(self) -> str:
+        return model if isinstance(model := self.given.get("model"), str) else ""
+
+    @cached_property
+    def terms(self) -> Terms:
+        return self.policy.terms
+
+    @cached_property
+    def body(self) -> Mapping[str, Any]:
+        """The request's, as it goes out."""
+        return placed(self.given) if self.policy.auto_prompt_cache else self.given
+
+    @cached_property
+    def lag_of(self) -> str:
+        """Digest of that whose visibility lag is one."""
+        return _digest(canonical(["lag", self._scope[0], self.model]))
+
+    @cached_property
+    def prefixes(self) -> tuple[Prefix, ...]:
+        """Those that may be read, the shortest first: at each breakpoint, and so many blocks before each. None where
+        nothing is marked, or the body is no JSON."""
+        try:
+            return tuple(self._prefixes())
+        except (Unkeyable, RecursionError):
+            return ()
+
+    @property
+    def root(self) -> str:
+        """The same for all prefixes that may be another's beginning."""
+        return self._root
+
+    @property
+    def worth_waiting(self) -> list[int]:
+        """Those of the prefixes that are written, and probably long enough to be kept."""
+        least = DOUBT * minimum(self.model)
+        return [at for at, found in enumerate(self.prefixes) if found.life is not None and found.tokens >= least]
+
+    def marks(self, usage: Usage) -> list[Mark]:
+        """What is known of its breakpoints once it was answered so."""
+        at = [place for place, found in enumerate(self.prefixes) if found.life is not None]
+        if not at:
+            return []
+        *others, last = at
+        whole = self.prefixes[last]
+        marks = [Mark(last, whole.life or 0.0, usage.total, is_exact=True)]
+        for place in others:
+            found = self.prefixes[place]
+            tokens = round(found.tokens * usage.total / max(whole.tokens, 1))
+            if tokens >= minimum(self.model):
+                marks.append(Mark(place, found.life or 0.0, tokens, is_exact=False))
+        return marks
+
+    def _prefixes(self) -> list[Prefix]:
+        body = self.body
+        blocks = blocks_of(body)
+        marks = {mark.position: mark.life for mark in breakpoints(body, blocks)}
+        if not marks:
+            return []
+        wanted = {mark - back for mark in marks for back in range(LOOK_BACK + 1)}
+        meant = meaning(body)
+        chain = hashlib.sha256(canonical([list(self._scope), _apart(meant)]))
+        found, tokens = [], 0
+        for position, (place, block) in enumerate(blocks_of(meant)):
+            text = canonical([place, block])
+            chain.update(hashlib.sha256(text).digest())
+            if not position:
+                self._root = chain.hexdigest()[:32]
+            tokens += tokens_of(block, text)
+            if position in wanted:
+                found.append(Prefix(chain.hexdigest()[:32], tokens, marks.get(position)))
+            if position == max(marks):
+                break
+        return found
+
+
+def minimum(model: str) -> int:
+    """Tokens that a prefix needs to be kept by this model."""
+    fitting = [name for name in MINIMUMS if name in model]
+    return MINIMUMS[max(fitting, key=len)] if fitting else LEAST
+
+
+def tokens_of(block: Any, text: bytes) -> int:
+    """About so many; ``text`` is the block as JSON."""
+    if isinstance(block, Mapping) and block.get("type") == "text" and isinstance(said := block.get("text"), str):
+        return -(-len(said.encode("utf-8", "replace")) // BYTES_A_TOKEN)
+    data = [len(one) for one in _data(block)]
+    return -(-(len(text) - sum(data)) // BYTES_A_TOKEN) + TOKENS_OF_DATA * len(data)
+
+
+def _apart(meant: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in meant.items() if name not in NO_PART}
+
+
+def _data(block: Any) -> list[str]:
+    """What is in there as base64."""
+    if isinstance(block, list | tuple):
+        return [data for part in block for data in _data(part)]
+    if not isinstance(block, Mapping):
+        return []
+    if block.get("type") == "base64" and isinstance(data := block.get("data"), str):
+        return [data]
+    return [data for part in block.values() for data in _data(part)]
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()[:32]

@@ -1,0 +1,120 @@
+"""What an answer says of the provider's prompt cache, and what was paid twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final, Literal, Protocol
+
+# Counts of one prefix differ by no more.
+TOLERANCE: Final = 0.05
+
+State = Literal["lead", "wait", "open", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptUse:
+    """What one upstream call did at the provider's prompt cache, and at the gate before it.
+
+    ``state``: at the gate, where it had to wait ``waited`` seconds. ``read``, ``written``: tokens, as upstream counted
+    them; of the latter, ``redundant`` were of a prefix that lived, and cost ``redundant_usd`` more than reading them.
+    ``saved_usd``: what the waiting saved. Both are None where no price is known. ``miss_reason``: the provider's own.
+    """
+
+    model: str
+    state: State = "off"
+    waited: float = 0.0
+    read: int = 0
+    written: int = 0
+    redundant: int = 0
+    redundant_usd: Decimal | None = Decimal(0)
+    saved_usd: Decimal | None = Decimal(0)
+    miss_reason: str = ""
+
+
+class Books(Protocol):
+    """What the gate asks of who keeps the money. Nothing in here raises."""
+
+    def worth(self, model: str, tokens: int, life: float) -> Decimal | None:
+        """About what it costs to write so many tokens for a ``life`` in seconds, beyond reading them; None where that
+        is not known."""
+
+    def rewriting(self, message: Any, tokens: int, life: float, *, read: bool) -> Decimal | None:
+        """The same of tokens that an answer says that it has ``read``, or else written."""
+
+    def cost(self, message: Any) -> Decimal | None:
+        """What upstream charged for an answer."""
+
+    def note(self, use: PromptUse) -> None:
+        """Counts it, as one call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that upstream counted: ``read`` from the prompt cache, ``written`` to it."""
+
+    read: int
+    written: int
+
+    @property
+    def total(self) -> int:
+        """Of the whole prefix, up to its last breakpoint."""
+        return self.read + self.written
+
+    @classmethod
+    def of(cls, message: Any) -> Usage | None:
+        """None where the message does not say."""
+        usage = message.get("usage") if isinstance(message, Mapping) else None
+        if not isinstance(usage, Mapping):
+            return None
+        return cls(_count(usage.get("cache_read_input_tokens")), _count(usage.get("cache_creation_input_tokens")))
+
+
+@dataclass(frozen=True, slots=True)
+class Living:
+    """A prefix that was written, and lives. ``at``: which one of the prompt's. ``age``: seconds since it was written.
+
+    ``tokens``: as upstream counted them, where ``is_exact``. ``is_read``: somebody has read it.
+    """
+
+    at: int
+    age: float
+    tokens: int
+    is_exact: bool
+    is_read: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What is remembered of a prefix ``at`` a breakpoint. No ``tokens``: it is too short to be kept."""
+
+    at: int
+    life: float
+    tokens: int
+    is_exact: bool
+
+
+def redundant(usage: Usage, living: Living | None) -> int:
+    """How many of the tokens that were written belong to a prefix that lived: the least that is certain."""
+    if living is None or not usage.written or not living.tokens or was_read(usage, living):
+        return 0
+    return min(usage.written, living.tokens - usage.read)
+
+
+def was_read(usage: Usage, living: Living) -> bool:
+    if not living.is_exact:  # of several that one request wrote, only the longest is counted
+        return usage.read > 0
+    return usage.read >= living.tokens * (1 - TOLERANCE)
+
+
+def miss_reason(message: Any) -> str:
+    """Why the provider says that it found no more of the prefix; "" where it does not say."""
+    said: Any = message
+    for name in ("diagnostics", "cache_miss_reason", "type"):
+        said = said.get(name) if isinstance(said, Mapping) else None
+    return said if isinstance(said, str) else ""
+
+
+def _count(value: Any) -> int:
+    return value if type(value) is int and value > 0 else 0

@@ -1,0 +1,45 @@
+-- approach
+-- Come to the prompt-cache gate: which of one's prefixes lives, and who writes those after it.
+-- KEYS: the prefixes, the shortest first; then the gates of those that one would write, likewise
+-- ARGV: how many prefixes, token, lease in ms, ear of the caller's process ('' = none),
+--       then for each gate which of the prefixes it is of
+-- → which of them lives (0 = none), ms since it was written, its tokens, whether they are exact, whether it was read;
+--   then 'open', 'led', or 'held', by whom, and for how many ms
+local count = tonumber(ARGV[1])
+local at, reply = 0, {0, 0, 0, 0, 0}
+for i = count, 1, -1 do
+  local written, tokens, exact, read = unpack(redis.call('HMGET', KEYS[i], 'at', 'tokens', 'exact', 'read'))
+  if written and tonumber(tokens) > 0 then
+    local now = redis.call('TIME')
+    at = i
+    reply = {i, math.floor(now[1] * 1000 + now[2] / 1000 - tonumber(written)), tonumber(tokens), tonumber(exact), tonumber(read)}
+    break
+  end
+end
+
+local wanted = {}
+for i = count + 1, #KEYS do
+  local of = tonumber(ARGV[4 + i - count])
+  -- One that was found to be too short to be kept is waited for by nobody.
+  if of > at and redis.call('HGET', KEYS[of], 'tokens') ~= '0' then
+    table.insert(wanted, KEYS[i])
+  end
+end
+for i = #wanted, 1, -1 do
+  local token = redis.call('HGET', wanted[i], 'token')
+  if token then
+    if ARGV[4] ~= '' then
+      redis.call('HSET', wanted[i], ARGV[4], 1)
+    end
+    for _, word in ipairs({'held', token, redis.call('PTTL', wanted[i])}) do
+      table.insert(reply, word)
+    end
+    return reply
+  end
+end
+for _, gate in ipairs(wanted) do
+  redis.call('HSET', gate, 'token', ARGV[2])
+  redis.call('PEXPIRE', gate, ARGV[3])
+end
+table.insert(reply, #wanted > 0 and 'led' or 'open')
+return reply

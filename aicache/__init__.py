@@ -33,7 +33,7 @@ __all__ = [
 
 _HOMES = {
     "GLOBAL": "aicache.tenants",
-    "CallInfo": "aicache.core.records",
+    "CallInfo": "aicache.core.callinfo",
     "Calls": "aicache.calls",
     "IdempotencyConflict": "aicache.errors",
     "info": "aicache.calls",

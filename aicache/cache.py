@@ -6,24 +6,21 @@ import asyncio
 import contextvars
 import logging
 import os
-import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import datetime
 from typing import Any, Final
 
 from django.core.signals import setting_changed
-from django.utils import timezone
 
+from aicache.clock import clock
 from aicache.conf import Settings, cache_configuration, get_settings
 from aicache.core.driver import adrive, drive
 from aicache.core.flow import Serving
 from aicache.core.gating import Shut, Sleep, Stay
-from aicache.core.life import life
 from aicache.core.operations import (
     Call,
     Claim,
@@ -32,7 +29,6 @@ from aicache.core.operations import (
     Flow,
     Form,
     Keep,
-    Moment,
     Now,
     Pause,
     Recall,
@@ -53,9 +49,6 @@ from aicache.store import Address, Store
 from aicache.store.line import ended, loop_runs
 
 logger = logging.getLogger("aicache")
-
-# Of our own: the state of the module's is the site's to seed, and children would share it after a fork.
-_dice: Final = random.SystemRandom()
 
 # The questions and gates that are led by a call further up: whoever waits for them in here waits for itself.
 GATE: Final = ""
@@ -93,7 +86,7 @@ class Cache:
                 case Spawn():
                     return self._start(operation.flow, call)
                 case Now() | Elapsed():
-                    return _clock(operation, began)
+                    return clock(operation, began)
                 case Count() | Recall() | Claim() | Settle():
                     work = self._begun(operation)
                     try:
@@ -141,7 +134,7 @@ class Cache:
                     task.add_done_callback(self._background.discard)
                     return True
                 case Now() | Elapsed():
-                    return _clock(operation, began)
+                    return clock(operation, began)
                 case Count() | Recall() | Claim() | Settle():
                     work = self._begun(operation)
                     try:
@@ -249,18 +242,6 @@ def _leading(call: Call) -> Iterator[None]:
 
 def _is_led_here(ask: Ask) -> bool:
     return (ask.tenant, ask.key) in _led.get()
-
-
-def _clock(operation: Now | Elapsed, began: float) -> Moment | float:
-    if isinstance(operation, Elapsed):
-        return time.monotonic() - began
-    zone = timezone.get_current_timezone()
-    now = datetime.now(zone)
-    if operation.kept_at is None:
-        return Moment(now.timestamp(), life(operation.policy, now, _dice.random()))
-    # By a clock that was wrong it may be kept at any time; no calendar takes them all.
-    kept = datetime.fromtimestamp(min(max(operation.kept_at, 0.0), now.timestamp()), zone)
-    return Moment(now.timestamp(), life(operation.policy, kept, chance=0))
 
 
 _made: Cache | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from aicache.core.records import Served, Status
@@ -20,7 +20,8 @@ class CallInfo:
     None where the model has no known price. ``saved_tokens``: for so many, in and out. ``stored``: whether the answer
     is in the cache now.
     ``prompt_cache``: what the call did at that gate: it was the one to ``lead``, had to ``wait``, found it ``open``;
-    ``off`` where there was none.
+    ``off`` where there was none. ``cache_miss_reason``: why the provider found no more of the prompt's prefix in its
+    cache; "" where it does not say, as it only does for requests with ``diagnostics``.
     """
 
     status: Status
@@ -34,25 +35,28 @@ class CallInfo:
     saved_tokens: int = 0
     stored: bool = False
     prompt_cache: State = "off"
+    cache_miss_reason: str = ""
 
     @classmethod
     def of(cls, served: Served, key: str, tags: frozenset[str]) -> CallInfo:
         entry = served.entry
         use = served.own.use if served.own is not None else None
-        state: State = "off" if use is None else use.state
-        waited = served.waited if use is None else served.waited + use.waited
-        if entry is None:
-            return cls(served.status, served.reason, key, tags=tags, waited=waited, prompt_cache=state)
-        return cls(
+        info = cls(
             served.status,
             served.reason,
             key,
+            tags=tags,
+            waited=served.waited if use is None else served.waited + use.waited,
+            prompt_cache="off" if use is None else use.state,
+            cache_miss_reason="" if use is None else use.miss_reason,
+        )
+        if entry is None:
+            return info
+        return replace(
+            info,
             age=max(served.now - entry.stored_at, 0.0),
             expires_in=max(entry.fresh_until - served.now, 0.0) if served.stored else None,
-            tags=tags,
-            waited=waited,
             saved_usd=Decimal(0) if served.own is not None else entry.answer.usd,
             saved_tokens=0 if served.own is not None else entry.answer.tokens,
             stored=served.stored,
-            prompt_cache=state,
         )

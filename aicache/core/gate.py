@@ -91,10 +91,10 @@ class Gate:
             if held is None or self._prompt is None or left <= 0 or failures >= MOST_FAILURES:
                 return
             news: News = yield Stay(prompt, held.token, min(held.seconds, left))
-            self._waited += (yield Elapsed()) - self._came
-            self._has_stayed = True
             if news is News.NOT_SHARED:
                 return
+            self._waited += (yield Elapsed()) - self._came
+            self._has_stayed = True
             failures += news is News.BROKE_OFF
 
     def _settle(self, prompt: Prompt) -> Step:

@@ -8,14 +8,15 @@ from typing import Final
 # Waited once it is known that there is a lag, of which nothing else is known: what was reported to cure it is 2 s.
 FIRST: Final = 1.95
 LONGEST: Final = 10.0
-# Each read that had waited shows that a little less may do; each second write that it was too little.
-LESS, MORE = 0.985, 1.25
+# Each read that had waited shows that a little less may do; a write, that it was too little, and more than one in a row
+# that it was much too little.
+LESS, MORE, MUCH_MORE = 0.99, 1.1, 2.0
 # After so many that waited one does not, to see whether it must: more rarely where it must, up to so many.
 PROBE_AFTER, RARER, RAREST = 2.0, 1.5, 24.0
 # So many such probes in a row that are read: there is no lag any more.
 GONE: Final = 3
 # So many in a row that had waited in vain: it is no lag. So many failures later it is tried again.
-VAIN, NUMB = 3, 20
+VAIN, NUMB = 5, 20
 # What of its settle a call must have waited to say something about that.
 WAITED, PROBED = 0.9, 0.5
 # Who comes so much later by itself says nothing about a lag.
@@ -72,7 +73,8 @@ class Lag:
             return replace(self, settle=self.settle * LESS, waits=self.waits + 1, vain=0)
         if self.vain + 1 >= VAIN:
             return replace(self, settle=0.0, waits=0, vain=VAIN)
-        return replace(self, settle=min(self.settle * MORE, LONGEST), vain=self.vain + 1)
+        more = MUCH_MORE if self.vain else MORE
+        return replace(self, settle=min(self.settle * more, LONGEST), vain=self.vain + 1)
 
     def _met(self) -> Lag:
         if VAIN <= self.vain < VAIN + NUMB:

@@ -68,6 +68,7 @@ def rewriting(message: Any, tokens: int, life: float, *, read: bool) -> Decimal 
     usage = message.get("usage") if isinstance(message, Mapping) else None
     if not isinstance(usage, Mapping):
         return None
+    tokens = min(_whole(tokens), _whole(usage.get(READ if read else WRITTEN)))
     more = tokens if read else -tokens
     written_for = usage.get(WRITTEN_FOR)
     by_life = dict(written_for) if isinstance(written_for, Mapping) else {LONG_LIFE: 0}
@@ -75,8 +76,8 @@ def rewriting(message: Any, tokens: int, life: float, *, read: bool) -> Decimal 
     known = _whole(by_life.get(first))
     by_life[first] = max(known + more, 0)
     by_life[second] = max(_whole(by_life.get(second)) + min(known + more, 0), 0)
-    written = max(_whole(usage.get(WRITTEN)) + more, 0)
-    moved = {**usage, WRITTEN: written, READ: max(_whole(usage.get(READ)) - more, 0), WRITTEN_FOR: by_life}
+    written, left = _whole(usage.get(WRITTEN)) + more, _whole(usage.get(READ)) - more
+    moved = {**usage, WRITTEN: written, READ: left, WRITTEN_FOR: by_life}
     own, other = _usd(message), _usd({**message, "usage": moved})
     if own is None or other is None:
         return None

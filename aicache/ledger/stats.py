@@ -218,12 +218,10 @@ def _stats(calls: list[Row], prompts: list[Row], lost: int, since: float | None)
         models = prompted.setdefault(labels[found["owner"]], {})
         own = PromptStats({name: int(found[name]) for name in PROMPT_SUMMED})
         models[found["model"]] = models.get(found["model"], NOTHING_PROMPTED) + own
-    return Stats(
-        dict(sorted(figures.items(), key=lambda one: (-one[1].calls, one[0]))),
-        {label: dict(sorted(prompted[label].items())) for label in sorted(prompted)},
-        lost,
-        since,
-    )
+        figures.setdefault(labels[found["owner"]], NOTHING)
+    figures = dict(sorted(figures.items(), key=lambda one: (-one[1].calls, one[0])))
+    models_of = {label: dict(sorted(prompted[label].items())) for label in figures if label in prompted}
+    return Stats(figures, models_of, lost, since)
 
 
 def _labels(found: Iterable[Row]) -> dict[str, str]:

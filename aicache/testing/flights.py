@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from aicache.core.live import Live
-from aicache.core.records import Entry, Failure
+from aicache.core.records import Ask, Entry, Failure
 from aicache.core.turns import News
 
 
@@ -28,3 +28,12 @@ class Flight:
 def tell(flight: Flight, news: Entry | Failure | News) -> None:
     if not flight.news.done():
         flight.news.set_result(news)
+
+
+def of_nobody(failure: Failure) -> Failure:
+    """One that says nothing about who asked."""
+    return Failure(failure.kind, failure.status, failure.headers, failure.body, failure.attempt)
+
+
+def where(ask: Ask) -> tuple[str, str]:
+    return ask.tenant, ask.key

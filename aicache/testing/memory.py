@@ -23,7 +23,7 @@ from aicache.core.turns import Held, Led, News
 from aicache.store.ear import CHECK_EVERY
 from aicache.store.news import said
 from aicache.store.streams import Asked, atail, tail
-from aicache.testing.flights import Flight, tell, unheard
+from aicache.testing.flights import Flight, of_nobody, tell, unheard, where
 from aicache.testing.prefixes import MemoryPrefixes
 
 FAILURE_LIFE = 2.0
@@ -114,7 +114,7 @@ class MemoryStore:
             if self._down:
                 if isinstance(operation, Finish):  # its lease would end, unrenewed
                     self._end_live(operation, kept=False)
-                    self._flights.pop((*_place(operation.ask), operation.stamps.flight), None)
+                    self._flights.pop((*where(operation.ask), operation.stamps.flight), None)
                 raise Unavailable("unreachable")
             match operation:
                 case Approach() | Scout() | Note() | Observe() | Quit():
@@ -131,7 +131,7 @@ class MemoryStore:
                     return self._of_stream(operation)
 
     def _of_stream(self, operation: Share | Leave | Unfollow | Outgrow | Check) -> Any:
-        line = (*_place(operation.ask), operation.stamps.flight)
+        line = (*where(operation.ask), operation.stamps.flight)
         flight = self._flights.get(line)
         its = flight if flight is not None and flight.token == operation.token else Flight(operation.token)
         match operation:
@@ -153,7 +153,7 @@ class MemoryStore:
         values = [self._stamps.get(tag.digest) for tag in ask.tags]
         present = tuple(value for value in values if value is not None)
         stamps = Stamps(present) if len(present) == len(values) else None
-        entry = self._entries.get(_place(ask))
+        entry = self._entries.get(where(ask))
         if entry is not None and stamps is not None and entry.stamps.values == present and entry.dies_at > now:
             return Seen(entry, stamps, enabled=self._on)
         lineage = self._lineages.get((ask.tenant, ask.lineage))
@@ -204,7 +204,7 @@ class MemoryStore:
         return 0, True
 
     def _lead(self, lead: Lead) -> Entry | Failure | Held | Led | News:
-        ask, place = lead.ask, _place(lead.ask)
+        ask, place = lead.ask, where(lead.ask)
         entry = self._entries.get(place)
         if entry is not None and (lead.refresh or entry.stamps.mark != lead.stamps.mark):
             entry = None
@@ -227,7 +227,7 @@ class MemoryStore:
         return Led(flight.token)
 
     def _finish(self, finish: Finish) -> bool:
-        ask, place = finish.ask, _place(finish.ask)
+        ask, place = finish.ask, where(finish.ask)
         line = (*place, finish.stamps.flight)
         flight = self._flights.get(line)
         if flight is None or flight.token != finish.token:
@@ -239,7 +239,7 @@ class MemoryStore:
             del self._ended[next(iter(self._ended))]
         entry, failure, kept = finish.entry, finish.failure, True
         if failure is not None:
-            shown = failure if failure.status in CREDENTIAL_STATUSES else _of_nobody(failure)
+            shown = failure if failure.status in CREDENTIAL_STATUSES else of_nobody(failure)
             if failure.kind != "timeout":
                 self._failures[place] = (time.monotonic(), ask.attempt, shown)
         elif entry is not None:
@@ -293,14 +293,6 @@ class MemoryStore:
         return News.LOOK_AGAIN
 
 
-def _place(ask: Ask) -> tuple[str, str]:
-    return ask.tenant, ask.key
-
-
 def _seconds(wait: Wait) -> float:
     """Locks know no infinity."""
     return min(wait.seconds, threading.TIMEOUT_MAX)
-
-
-def _of_nobody(failure: Failure) -> Failure:
-    return Failure(failure.kind, failure.status, failure.headers, failure.body, failure.attempt)

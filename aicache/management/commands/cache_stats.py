@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from decimal import Decimal
 from textwrap import wrap
 from typing import Any, Final
 
@@ -17,6 +16,8 @@ from aicache.conf import get_settings
 from aicache.ledger import rows, stats
 from aicache.ledger.counts import STATUSES
 from aicache.ledger.stats import FORMULA, Figures, Stats
+from aicache.management import prompts
+from aicache.management.prompts import decimal
 
 SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 LONGEST: Final = 100 * 365 * SECONDS["d"]
@@ -79,12 +80,30 @@ class Command(BaseCommand):
             self.stdout.write(_line(line, widths))
         for line in total:
             self.stdout.write(f"{rule}\n{self.style.MIGRATE_LABEL(_line(line, widths))}")
+        self._show_prompts(found, columns)
         self.stdout.write("")
         for name, text in _notes(found):
             self.stdout.write(_note(name, text, columns))
         if found.lost:
             lost = f"at most {found.lost:,} counts of killed processes are missing in any of these figures"
             self.stdout.write(self.style.WARNING(_note("lost", lost, columns)))
+
+    def _show_prompts(self, found: Stats, columns: int) -> None:
+        """What was done at the provider's prompt cache, where anything was."""
+        if not found.prompts:
+            return
+        head, body = prompts.cells(found)
+        turned = _turned(head, body)
+        if _width([*head, *body]) > columns >= _width([*turned[0], *turned[1]]):
+            head, body = turned
+        widths = _widths([*head, *body])
+        self.stdout.write(f"\nAt the provider's prompt cache{_since(found)}")
+        self.stdout.write("")
+        for line in head:
+            self.stdout.write(self.style.MIGRATE_LABEL(_line(line, widths)))
+        self.stdout.write("─" * _width([*head, *body]))
+        for line in body:
+            self.stdout.write(_line(line, widths))
 
 
 def _cells(found: Stats) -> tuple[Lines, Lines, Lines]:
@@ -149,6 +168,8 @@ def _notes(found: Stats) -> Iterator[tuple[str, str]]:
     total = found.total
     yield "hit rate", FORMULA
     yield "net", "saved, less what writing the prompt cache had cost: a repeat would have found it written"
+    if found.prompts:
+        yield from prompts.notes(found)
     if total["unpriced"]:
         yield "unpriced", f"{total['unpriced']:,} answers saved a call whose price is not known, and count as nothing"
     if none := [status for status in STATUSES if not total[status]]:
@@ -157,7 +178,10 @@ def _notes(found: Stats) -> Iterator[tuple[str, str]]:
 
 def _as_json(found: Stats) -> dict[str, Any]:
     return {
-        "tenants": {name: _figures_as_json(figures) for name, figures in found.tenants.items()},
+        "tenants": {
+            name: {**_figures_as_json(figures), "prompt_cache": prompts.as_json(found.prompts.get(name, {}))}
+            for name, figures in found.tenants.items()
+        },
         "lost": found.lost,
         "since": None if found.since is None else datetime.fromtimestamp(found.since, UTC).isoformat(),
     }
@@ -169,16 +193,11 @@ def _figures_as_json(figures: Figures) -> dict[str, Any]:
         **{status: figures[status] for status in STATUSES},
         "upstream_calls": figures["upstream_calls"],
         "saved_tokens": figures["saved_tokens"],
-        "saved_usd": _decimal(figures.saved_usd),
-        "net_usd": _decimal(figures.net_usd),
+        "saved_usd": decimal(figures.saved_usd),
+        "net_usd": decimal(figures.net_usd),
         "unpriced": figures["unpriced"],
         "hit_rate": figures.hit_rate,
     }
-
-
-def _decimal(amount: Decimal) -> str:
-    """Never with an exponent."""
-    return f"{amount.normalize():f}"
 
 
 def _since(found: Stats) -> str:

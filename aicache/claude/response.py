@@ -98,7 +98,10 @@ def called(response: Any, made: Attempt, form: Form) -> Called:
     if made.request.stream or form == "stream":
         headers = _kept(raw.headers)
         kind = AsyncSource if isinstance(response, anthropic.AsyncAPIResponse) else Source
-        return Called(None, Opened(made.asked, kind(response, headers, partial(_whole, response, made)), headers))
+        return Called(
+            None,
+            Opened(made.asked, kind(response, headers, partial(_whole, _plain(raw), type(response), made)), headers),
+        )
     try:
         message = json.loads(raw.content)
     except ValueError:
@@ -142,22 +145,23 @@ STATUSES: Final = {
 }
 
 
-def _whole(response: Any, made: Attempt, recording: Recording, error: Exception | None) -> Called | None:
+def _whole(
+    headers: list[tuple[str, str]], kind: Any, made: Attempt, recording: Recording, error: Exception | None
+) -> Called | None:
     """What a plain call comes to that was made as a stream; None where the plain answer cannot be told of that."""
-    raw, kind = http_of(response), type(response)
     if error is not None and not isinstance(error, httpx2.RequestError):
         error = httpx2.ReadError(str(error))
     if recording.has_failed:
         said = recording.failure.get("error") if isinstance(recording.failure, dict) else None
         status = STATUSES.get(said.get("type", ""), 500) if isinstance(said, dict) else 500
         body = json.dumps(recording.failure).encode()
-        return called(response_of(status, _plain(raw), body, made, kind), made, "own")
+        return called(response_of(status, headers, body, made, kind), made, "own")
     if not recording.is_whole and not recording.is_spoiled:
         return unreached(error or httpx2.RemoteProtocolError("the stream ended before its message did"), made)
     if not recording.body:
         logger.warning("%s: a stream cannot be put together again; the call is made anew", made.url)
         return None
-    return called(response_of(raw.status_code, _plain(raw), recording.body, made, kind), made, "own")
+    return called(response_of(200, headers, recording.body, made, kind), made, "own")
 
 
 def _plain(raw: httpx2.Response) -> list[tuple[str, str]]:

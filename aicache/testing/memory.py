@@ -205,10 +205,8 @@ class MemoryStore:
 
     def _lead(self, lead: Lead) -> Entry | Failure | Held | Led | News:
         ask, place = lead.ask, where(lead.ask)
-        entry = self._entries.get(place)
-        if entry is not None and (lead.refresh or entry.stamps.mark != lead.stamps.mark):
-            entry = None
-        if entry is not None and entry.dies_at > time.time():
+        entry = None if lead.refresh else self._entries.get(place)
+        if entry is not None and entry.stamps.mark == lead.stamps.mark and entry.dies_at > time.time():
             return entry
         if (failed := self._failures.get(place)) is not None:
             at, attempt, failure = failed
@@ -278,6 +276,9 @@ class MemoryStore:
                 return None
             under_way = (flight for flight in self._flights.values() if flight.token == wait.token)
             return next(under_way, None) or self._ended.get(wait.token)
+
+    def _news(self, wait: Wait) -> Future[Entry | Failure | News] | None:
+        return None if (flight := self._flight(wait)) is None else flight.news
 
     def _heard(self, wait: Wait) -> Entry | Failure | News | Live:
         flight = self._flight(wait)

@@ -343,7 +343,7 @@ class TestTogether:
 
         began = time.monotonic()
         if asker.colour == "sync":
-            get_cache().serve(flow(), lambda: None)  # type: ignore[arg-type,return-value]
+            get_cache().serve(flow(), lambda form: None)  # type: ignore[arg-type,return-value]
         else:
             asyncio.run(get_cache().aserve(flow(), call))
         assert time.monotonic() - began < 10

@@ -163,7 +163,7 @@ class TestALagThatIsGone:
 
         assert run.lag == NO_LAG
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=50, deadline=None)
     @given(HISTORIES)
     def test_is_gone_whatever_was_learned_before(self, history: list[tuple[float, bool]]) -> None:
         run = Run(learned(history)).go(150, lambda: 0.0)
@@ -171,7 +171,7 @@ class TestALagThatIsGone:
         assert run.settles[79] == 0.0
         assert run.lag == NO_LAG
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=50, deadline=None)
     @given(HISTORIES, st.sampled_from([0.5, 2.0, 5.0, 8.0]))
     def test_that_comes_back_is_met_again(self, history: list[tuple[float, bool]], lag: float) -> None:
         """At the latest once the numbness of who has waited in vain is over."""
@@ -204,7 +204,7 @@ class TestWaitingThatNeverHelps:
 
             assert lag.settle > 0
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=50, deadline=None)
     @given(HISTORIES)
     def test_is_given_up_whatever_was_learned_before(self, history: list[tuple[float, bool]]) -> None:
         run = Run(learned(history)).go(120, lambda: float("inf"))
@@ -245,7 +245,7 @@ class TestWhatIsLearned:
 
         assert 0.09 < lag.after(0.0, read=False).chance < 0.11
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=100, deadline=None)
     @given(HISTORIES)
     def test_stays_within_bounds_whatever_happens(self, history: list[tuple[float, bool]]) -> None:
         lag = learned(history)

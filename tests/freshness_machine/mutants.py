@@ -154,7 +154,7 @@ IN_MEMORY: Final[dict[str, tuple[Any, ...]]] = {
     ),
     "lead_does_not_compare": (
         "savers",
-        Change(MemoryStore, "_lead", "entry.stamps.mark != lead.stamps.mark", "False"),
+        Change(MemoryStore, "_lead", "entry.stamps.mark == lead.stamps.mark", "True"),
     ),
     "missing_stamps_are_made_the_same": (
         "evictions",

@@ -13,6 +13,7 @@ from typing import Any, Final
 from unittest import mock
 
 from aicache import cache, models
+from aicache import clock as clocks
 from aicache.core.live import Live
 from aicache.core.tags import Tag
 from aicache.durable import claims, copies, trouble, work
@@ -154,7 +155,7 @@ def set_up() -> Iterator[None]:
     """For as many examples as there are to be."""
     thread_shim = SimpleNamespace(Thread=Thread, Event=Event, Lock=threading.Lock, get_ident=threading.get_ident)
     with ExitStack() as stack:
-        for module in (plans, tags, ear, links, cache, memory, copies, claims, trouble):
+        for module in (plans, tags, ear, links, cache, clocks, memory, copies, claims, trouble):
             stack.enter_context(mock.patch.object(module, "time", clock))
         for module in (copies, claims, work):
             stack.enter_context(mock.patch.object(module, "generations", _generations))
@@ -162,7 +163,7 @@ def set_up() -> Iterator[None]:
             stack.enter_context(mock.patch.object(module, "insert", _insert))
         for model in (models.Invalidation, models.CacheEntry, models.IdempotencyKey):
             stack.enter_context(mock.patch.object(model, "objects", _Objects(model)))
-        stack.enter_context(mock.patch.object(cache, "datetime", clock.datetime()))
+        stack.enter_context(mock.patch.object(clocks, "datetime", clock.datetime()))
         stack.enter_context(mock.patch.object(cache, "_wait", _until))
         stack.enter_context(mock.patch.object(claims, "timezone", clock.timezone()))
         for module, name in ((claims, "read"), (claims, "write"), (work, "read")):

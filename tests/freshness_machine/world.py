@@ -124,7 +124,7 @@ class World:
     def _ask(self, process: Process, ask: Ask, name: str = "", *, inside: bool = False) -> str:
         """→ status and reason."""
         request = self.oracle.request(ask, process, clock.now, inside=inside)
-        served = process.cache.serve(_serving(ask, name), lambda: self._upstream(request))
+        served = process.cache.serve(_serving(ask, name), lambda form: self._upstream(request))
         self.oracle.judge(request, served)
         return f"{served.status} {served.reason}".strip()
 

@@ -366,7 +366,7 @@ def test_on_another_event_loop_than_asyncios_a_stream_is_its_callers_untouched()
         def taken(self) -> Any:
             return "the SDK's own"
 
-    async def call() -> Called:
+    async def call(form: str) -> Called:
         return Called(None, Opened(an_ask(), Untouched(0, "whole")))
 
     with pytest.raises(StopIteration) as end:

@@ -208,14 +208,14 @@ class Gate:
             return
         self._is_noted = True
         prompt = self._prompt
-        before: Living | None = None
+        lived: tuple[Living, ...] = ()
         try:
-            before = yield Note(prompt, tuple(prompt.marks(usage)), usage.read, self._token)
+            lived = yield Note(prompt, tuple(prompt.marks(usage)), usage.read, self._token)
             self._led = None
             yield from self._learn(prompt, usage)
         except Unavailable:
             pass
-        self._count(prompt, usage, before, message)
+        self._count(prompt, usage, lived, message)
 
     def over(self, called: Called) -> Step:
         """However it ended."""
@@ -236,13 +236,13 @@ class Gate:
         living = self._way.living
         if living is None or living.is_read:
             return
-        if redundant(usage, living):
+        if usage.written and not was_read(usage, living):
             yield Observe(prompt, living.at, self._gap, read=False)
         elif was_read(usage, living) and self._way.lag.is_known:
             yield Observe(prompt, living.at, self._gap, read=True)
 
-    def _count(self, prompt: Prompt, usage: Usage, before: Living | None, message: Any) -> None:
-        again = redundant(usage, before)
+    def _count(self, prompt: Prompt, usage: Usage, lived: tuple[Living, ...], message: Any) -> None:
+        again = redundant(usage, lived)
         self.use = PromptUse(
             prompt.model,
             self.use.state if self.use is not None else "off",

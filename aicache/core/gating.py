@@ -55,8 +55,8 @@ class Scout:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Remembers what a call has written and read, and lets those go who wait for it. → Living, the longest prefix that
-    lived before, None where none did; or Unavailable.
+    """Remembers what a call has written and read, and lets those go who wait for it. → tuple of Living: those of the
+    prompt's prefixes that lived before, the shortest first; or Unavailable.
 
     ``marks``: what it has written, or read. ``read``: so many tokens. ``token``: its lease at the gate, "" where it has
     none.

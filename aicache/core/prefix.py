@@ -12,7 +12,7 @@ from aicache.core.breakpoints import blocks_of, breakpoints, placed
 from aicache.core.fingerprint import Unkeyable, canonical, meaning
 from aicache.core.policy import Policy
 from aicache.core.terms import Terms
-from aicache.core.usage import Books, Mark, Usage
+from aicache.core.usage import TOLERANCE, Books, Mark, Usage
 
 # Fields of the body that part no prefixes: what comes after them, or how the answer is made. Any other field does.
 NO_PART: Final[Mapping[str, str]] = {
@@ -126,12 +126,13 @@ class Prompt:
             return []
         *others, last = at
         whole = self.prefixes[last]
-        marks = [Mark(last, whole.life or 0.0, usage.total, is_exact=True)]
+        marks = [Mark(last, whole.life or 0.0, usage.total, is_exact=True, is_written=usage.written > 0)]
         for place in others:
             found = self.prefixes[place]
             tokens = round(found.tokens * usage.total / max(whole.tokens, 1))
             if tokens >= minimum(self.model):
-                marks.append(Mark(place, found.life or 0.0, tokens, is_exact=False))
+                is_written = tokens > usage.read * (1 + TOLERANCE)
+                marks.append(Mark(place, found.life or 0.0, tokens, is_exact=False, is_written=is_written))
         return marks
 
     def _prefixes(self) -> list[Prefix]:

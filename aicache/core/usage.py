@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, Literal, Protocol
@@ -75,7 +75,8 @@ class Usage:
 class Living:
     """A prefix that was written, and lives. ``at``: which one of the prompt's. ``age``: seconds since it was written.
 
-    ``tokens``: as upstream counted them, where ``is_exact``. ``is_read``: somebody has read it.
+    ``tokens``: as upstream counted them, where ``is_exact``. ``is_read``: somebody has read it. ``is_written``: who
+    wrote it has said so; else only who read it.
     """
 
     at: int
@@ -83,23 +84,44 @@ class Living:
     tokens: int
     is_exact: bool
     is_read: bool
+    is_written: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What is remembered of a prefix ``at`` a breakpoint. No ``tokens``: it is too short to be kept."""
+    """What is remembered of a prefix ``at`` a breakpoint. No ``tokens``: it is too short to be kept. ``is_written``: or
+    else it was read."""
 
     at: int
     life: float
     tokens: int
     is_exact: bool
+    is_written: bool = True
 
 
-def redundant(usage: Usage, living: Living | None) -> int:
-    """How many of the tokens that were written belong to a prefix that lived: the least that is certain."""
-    if living is None or not usage.written or not living.tokens or was_read(usage, living):
+def redundant(usage: Usage, lived: Sequence[Living]) -> int:
+    """How many of the tokens that were written had been written by others, who have said so, and lived.
+
+    ``lived``: of the prefixes of the request, the shortest first. Who read one may have said so before who wrote it,
+    whose answer took longer; and who wrote one may have written no more than its end.
+    """
+    if not usage.written:
         return 0
-    return min(usage.written, living.tokens - usage.read)
+    again, before = 0, usage.read
+    for found in lived[_beyond(usage, lived) :]:
+        if found.is_written:
+            again += max(found.tokens - before, 0)
+        before = max(found.tokens, before)
+    return min(again, usage.written)
+
+
+def _beyond(usage: Usage, lived: Sequence[Living]) -> int:
+    """From which on they were not read. What was read is one of them, whose length may be a guess."""
+    if not usage.read or not lived:
+        return 0
+    distances = [abs(found.tokens - usage.read) for found in lived]
+    nearest = distances.index(min(distances))
+    return nearest + was_read(usage, lived[nearest])
 
 
 def was_read(usage: Usage, living: Living) -> bool:

@@ -32,6 +32,9 @@ EARLIER: Final = 5.0
 # How often it is tried to learn something while others do.
 TRIES: Final = 3
 
+# In which a script tells of a prefix that lives.
+WORDS: Final = 6
+
 SCOUTED, READ, WRITTEN = "scouted", "seen read", "seen written"
 
 
@@ -120,7 +123,7 @@ class Prefixes:
             found, lag, switch = yield [script[0], *others]
         except NoScriptError:
             found, lag, switch = yield [script[1], *others]
-        living, (verb, *held) = _living(found), found[5:]
+        living, (verb, *held) = _living(found[:WORDS]) if found[0] else None, found[WORDS:]
         way = Way(living, lag=_unpacked(lag), is_on=switch is None)
         if verb == b"held":
             return Way(living, held=Held(held[0].decode(), max(held[1], 0) / 1000 + 0.05), lag=way.lag, is_on=way.is_on)
@@ -141,9 +144,16 @@ class Prefixes:
             marks = [
                 word
                 for mark in operation.marks
-                for word in (mark.at + 1, milliseconds(mark.life - EARLIER), mark.tokens, int(mark.is_exact))
+                for word in (
+                    mark.at + 1,
+                    milliseconds(mark.life - EARLIER),
+                    mark.tokens,
+                    int(mark.is_exact),
+                    int(mark.is_written),
+                )
             ]
-            return _living((yield from NOTE([*prefixes, *gates], *own, *marks)))
+            found = yield from NOTE([*prefixes, *gates], *own, *marks)
+            return tuple(_living(found[start : start + WORDS]) for start in range(0, len(found), WORDS))
 
         return make
 
@@ -182,9 +192,9 @@ def _learning(key: str, observed: Observe) -> Plan:
             return
 
 
-def _living(found: Any) -> Living | None:
-    at, age, tokens, exact, read = found[:5]
-    return None if not at else Living(at - 1, max(age, 0) / 1000, tokens, bool(exact), bool(read))
+def _living(words: Any) -> Living:
+    at, age, tokens, exact, read, told = words
+    return Living(at - 1, max(age, 0) / 1000, tokens, bool(exact), bool(read), bool(told))
 
 
 def _unpacked(data: bytes | None) -> Lag:

@@ -16,6 +16,8 @@ from aicache.core.turns import Held, Led, News
 from aicache.core.usage import Living, Mark, Usage, was_read
 from aicache.store.line import ended
 
+REMEMBERED = 1000
+
 
 @dataclass
 class _Prefix:
@@ -23,6 +25,7 @@ class _Prefix:
     life: float
     tokens: int
     is_exact: bool
+    is_written: bool
     until: float = 0.0
     is_read: bool = False
     said: set[str] = field(default_factory=set)
@@ -36,6 +39,7 @@ class MemoryPrefixes:
         self._prefixes: dict[str, _Prefix] = {}
         self._gates: dict[str, str] = {}  # who writes a prefix
         self._news: dict[str, Future[News]] = {}
+        self._ended: dict[str, Future[News]] = {}  # for those who were told to stay and have not come yet
         self._lags: dict[str, Lag] = {}
 
     def perform(self, operation: AtGate, *, is_on: bool = True) -> Any:
@@ -65,7 +69,7 @@ class MemoryPrefixes:
     def _awaited(self, operation: Stay) -> Future[News] | None:
         """What is told to who stays; None where nobody would."""
         with self._lock:
-            return self._news.get(operation.token)
+            return self._news.get(operation.token) or self._ended.get(operation.token)
 
     def let_go(self) -> None:
         """Everybody."""
@@ -92,13 +96,12 @@ class MemoryPrefixes:
         self._news[led.token].set_running_or_notify_cancel()  # who is cancelled does not cancel it for the others
         return Way(living, led, lag=lag, is_on=is_on)
 
-    def _note(self, note: Note) -> Living | None:
-        before = self._living(note.prompt)
-        if before is not None and was_read(Usage(note.read, 0), before):
-            found = self._prefixes[note.prompt.prefixes[before.at].digest]
+    def _note(self, note: Note) -> tuple[Living, ...]:
+        before = self._lives(note.prompt)
+        longest = before[-1] if before else None
+        if longest is not None and was_read(Usage(note.read, 0), longest):
+            found = self._prefixes[note.prompt.prefixes[longest.at].digest]
             found.is_read, found.until = True, time.monotonic() + found.life
-            if not found.is_exact:
-                found.tokens, found.is_exact = note.read, True
         for mark in note.marks:
             self._mark(note.prompt.prefixes[mark.at].digest, mark)
         self._let_go(note.token, News.LOOK_AGAIN)
@@ -108,13 +111,14 @@ class MemoryPrefixes:
         now = time.monotonic()
         known = self._tokens(digest)
         if known is None or (not known and mark.tokens):
-            fresh = _Prefix(now, mark.life, mark.tokens, mark.is_exact, now + mark.life)
+            fresh = _Prefix(now, mark.life, mark.tokens, mark.is_exact, mark.is_written, now + mark.life)
             self._prefixes[digest] = fresh
             return
         found = self._prefixes[digest]
         if mark.tokens:
             if mark.is_exact:
                 found.tokens, found.is_exact = mark.tokens, True
+            found.is_written |= mark.is_written
             found.life = max(found.life, mark.life)
             found.until = max(found.until, now + mark.life)
 
@@ -122,6 +126,9 @@ class MemoryPrefixes:
         self._gates = {digest: holder for digest, holder in self._gates.items() if holder != token}
         if (waiting := self._news.pop(token, None)) is not None:
             waiting.set_result(news)
+            self._ended[token] = waiting
+            while len(self._ended) > REMEMBERED:
+                del self._ended[next(iter(self._ended))]
 
     def _learn(self, observed: Observe) -> None:
         if self._is_first(observed, f"read {observed.read}"):
@@ -140,12 +147,16 @@ class MemoryPrefixes:
         return found.tokens if found is not None and found.until > time.monotonic() else None
 
     def _living(self, prompt: Prompt) -> Living | None:
-        for at in reversed(range(len(prompt.prefixes))):
-            digest = prompt.prefixes[at].digest
-            if self._tokens(digest):
-                found = self._prefixes[digest]
-                return Living(at, time.monotonic() - found.at, found.tokens, found.is_exact, found.is_read)
-        return None
+        return lives[-1] if (lives := self._lives(prompt)) else None
+
+    def _lives(self, prompt: Prompt) -> tuple[Living, ...]:
+        """The shortest first."""
+        return tuple(
+            Living(at, time.monotonic() - known.at, known.tokens, known.is_exact, known.is_read, known.is_written)
+            for at, found in enumerate(prompt.prefixes)
+            if self._tokens(found.digest)
+            for known in (self._prefixes[found.digest],)
+        )
 
 
 def _told(news: Future[News] | None) -> News:

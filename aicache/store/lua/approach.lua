@@ -3,16 +3,17 @@
 -- KEYS: the prefixes, the shortest first; then the gates of those that one would write, likewise
 -- ARGV: how many prefixes, token, lease in ms, ear of the caller's process ('' = none),
 --       then for each gate which of the prefixes it is of
--- → which of them lives (0 = none), ms since it was written, its tokens, whether they are exact, whether it was read;
---   then 'open', 'led', or 'held', by whom, and for how many ms
+-- → which of them lives (0 = none), ms since it was written, its tokens, whether they are exact, whether it was read,
+--   whether who wrote it has said so; then 'open', 'led', or 'held', by whom, and for how many ms
 local count = tonumber(ARGV[1])
-local at, reply = 0, {0, 0, 0, 0, 0}
+local at, reply = 0, {0, 0, 0, 0, 0, 0}
 for i = count, 1, -1 do
-  local written, tokens, exact, read = unpack(redis.call('HMGET', KEYS[i], 'at', 'tokens', 'exact', 'read'))
-  if written and tonumber(tokens) > 0 then
+  local since, tokens, exact, read, told = unpack(redis.call('HMGET', KEYS[i], 'at', 'tokens', 'exact', 'read', 'told'))
+  if since and tonumber(tokens) > 0 then
     local now = redis.call('TIME')
+    local age = math.floor(now[1] * 1000 + now[2] / 1000 - tonumber(since))
     at = i
-    reply = {i, math.floor(now[1] * 1000 + now[2] / 1000 - tonumber(written)), tonumber(tokens), tonumber(exact), tonumber(read)}
+    reply = {i, age, tonumber(tokens), tonumber(exact), tonumber(read), tonumber(told)}
     break
   end
 end

@@ -130,9 +130,10 @@ class Prompt:
         for place in others:
             found = self.prefixes[place]
             tokens = round(found.tokens * usage.total / max(whole.tokens, 1))
-            if tokens >= minimum(self.model):
-                is_written = tokens > usage.read * (1 + TOLERANCE)
-                marks.append(Mark(place, found.life or 0.0, tokens, is_exact=False, is_written=is_written))
+            if tokens < minimum(self.model):  # nor is it kept by itself
+                tokens = 0
+            is_written = tokens > usage.read * (1 + TOLERANCE)
+            marks.append(Mark(place, found.life or 0.0, tokens, is_exact=False, is_written=is_written))
         return marks
 
     def _prefixes(self) -> list[Prefix]:

@@ -130,6 +130,8 @@ def read(data: bytes) -> Heard:
                 return Heard(unpack_failure(data[1:]))
             case b"n":
                 return Heard(News.NOT_SHARED)
+            case b"o":
+                return Heard(News.BROKE_OFF)
             case b"e":
                 (at,) = PLACE.unpack_from(data, 3)
                 word = News.BROKE_OFF if data[1:2] == BROKE_OFF else News.NOT_SHARED

@@ -200,6 +200,7 @@ def _living(words: Any) -> Living:
 def _unpacked(data: bytes | None) -> Lag:
     """What another version wrote is forgotten."""
     try:
-        return NO_LAG if data is None else Lag(*json.loads(data))
+        words = None if data is None else json.loads(data)
+        return Lag(*map(float, words)) if isinstance(words, list) else NO_LAG
     except (ValueError, TypeError):
         return NO_LAG

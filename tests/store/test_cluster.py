@@ -12,18 +12,22 @@ from typing import Any
 
 import pytest
 import redis
+from django.conf import settings
 from django.test import override_settings
 
 import aicache
 from aicache.cache import get_cache
+from aicache.core.gating import Approach
 from aicache.core.operations import Finish, Lead, Look, Wait
 from aicache.core.records import NO_STAMPS
 from aicache.core.turns import News
 from aicache.store import Address, Store, ear, links
 from aicache.testing import ClaudeServer, Reply
 from aicache.testing.valkey import Valkey
+from tests.claude import prompts
 from tests.claude.conftest import QUESTION, Asker
 from tests.claude.together import held, together
+from tests.core.prompts import prompt as a_prompt
 from tests.store.cluster import cluster
 from tests.store.conftest import an_ask, names_of
 from tests.store.tagged import ARTICLE, found, keep, look, question
@@ -171,3 +175,17 @@ def test_what_hangs_on_a_tag_is_counted_and_freed_on_every_node(store: Store, no
             client.script_flush()
     assert store.reclaim(100) == (29, True)
     assert found(store, asks[0]).answer.body == b"made anew"
+
+
+def test_calls_that_begin_alike_write_that_once(nodes: list[Valkey], alias: None, claude: ClaudeServer) -> None:
+    asker, prefixes = Asker("sync", claude.url), [prompts.system() for _ in range(6)]
+    chosen = {**settings.AICACHE, "POLICIES": prompts.policies(settle="adaptive")}
+    with override_settings(AICACHE=chosen), aicache.scope(tenant="acme", policy="gated") as calls:
+        for prefix in prefixes:
+            for colour in ("sync", "async"):
+                asker.colour = colour
+                asker.create(**prompts.question(f"Asked by {colour}", system=prefix))
+
+    assert Counter(call.prompt_cache for call in calls) == {"lead": 6, "open": 6}
+    assert calls.last is not None
+    assert get_cache().store.perform(Approach(a_prompt("abc"))).led is not None

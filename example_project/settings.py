@@ -80,6 +80,9 @@ CACHES = {
 
 AICACHE = {
     "TENANT": "example_project.helpcentre.tenancy.tenant_of",
+    # The questions of one page, asked at the same time with the same long text: one pays for writing it to the
+    # provider's prompt cache, the others wait until they can read it.
+    "POLICIES": {"panels": {"ttl": 300, "prompt_cache": {"settle": "adaptive", "latency_value": 0.0005}}},
     "STORE_REQUESTS": True,  # nobody's secrets are asked here: the admin may show the questions
 }
 

@@ -197,10 +197,14 @@ def _living(words: Any) -> Living:
     return Living(at - 1, max(age, 0) / 1000, tokens, bool(exact), bool(read), bool(told))
 
 
+def _is_number(word: Any) -> bool:
+    return isinstance(word, int | float)
+
+
 def _unpacked(data: bytes | None) -> Lag:
     """What another version wrote is forgotten."""
     try:
         words = None if data is None else json.loads(data)
-        return Lag(*map(float, words)) if isinstance(words, list) else NO_LAG
+        return Lag(*words) if isinstance(words, list) and all(map(_is_number, words)) else NO_LAG
     except (ValueError, TypeError):
         return NO_LAG

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.utils.translation import get_language, get_language_info
 
 import aicache
+from example_project.helpcentre.catalogue import catalogue
 from example_project.helpcentre.models import Article
 from example_project.helpcentre.tenancy import Tenant
 
@@ -32,12 +33,17 @@ not say, tell the visitor so. Answer in {language}, in three sentences at most, 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``info``: what the cache did. ``first``: seconds until the first word was there, of the ``seconds`` in all."""
+    """``info``: what the cache did. ``first``: seconds until the first word was there, of the ``seconds`` in all.
+
+    ``tokens_read``, ``tokens_written``: of the provider's prompt cache, where Claude was called.
+    """
 
     text: str
     info: aicache.CallInfo
     seconds: float
     first: float = 0.0
+    tokens_read: int = 0
+    tokens_written: int = 0
 
 
 class NoAnswer(Exception):
@@ -66,19 +72,24 @@ def ask(
     bypass: bool = False,
     idempotency_key: str | None = None,
     stream: bool = False,
+    edition: str = "",
+    policy: str = "",
 ) -> Answer:
     """Claude's answer, or the one kept for the same question. Call it in a scope of the tenant's. Raises NoAnswer.
 
     Of an ``article`` it is made from that one, and lives until that one is changed; else it is made from all that the
     tenant has, and lives until one of them is changed, added or deleted. Under the same ``idempotency_key`` the same
     question is answered the same again; another one raises IdempotencyConflict, as does the same about articles that
-    have changed since.
+    have changed since. ``edition``: of the catalogue, which it is made from instead. ``policy``: another one than
+    usual.
     """
     began = time.perf_counter()
-    system = prompt(tenant, [article] if article else Article.objects.filter(tenant=tenant.slug))
+    system: Any = prompt(tenant, [article] if article else Article.objects.filter(tenant=tenant.slug))
+    if edition:  # so long a text is worth keeping at the provider: others ask with it too
+        system = [{"type": "text", "text": catalogue(edition), "cache_control": {"type": "ephemeral"}}]
     about = {"sources": [article]} if article else {"tags": [ALL_ARTICLES]}
     how = {"refresh": refresh, "bypass": bypass, "idempotency_key": idempotency_key}
-    with aicache.scope(policy="chat", **how, **about) as calls:
+    with aicache.scope(policy=policy or "chat", **how, **about) as calls:
         request: Any = {
             "model": settings.HELPCENTRE_MODEL,
             "max_tokens": MOST_TOKENS,
@@ -94,7 +105,11 @@ def ask(
             raise NoAnswer(calls.last, time.perf_counter() - began) from error
     seconds = time.perf_counter() - began
     text = "".join(block.text for block in message.content if block.type == "text")
-    return Answer(text, aicache.info(message), seconds)
+    info, usage = aicache.info(message), message.usage
+    if info.status != "miss":
+        return Answer(text, info, seconds)
+    read, written = usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
+    return Answer(text, info, seconds, tokens_read=read, tokens_written=written)
 
 
 def _streamed(request: Any, began: float) -> Answer:

@@ -11,7 +11,8 @@ from typing import Any, Self
 @dataclass(frozen=True, slots=True)
 class Question:
     """``times``: by so many threads of one process at once. ``article``: the title of the one that it is about.
-    ``once``: its idempotency key. ``stream``: word by word."""
+    ``once``: its idempotency key. ``stream``: word by word. ``catalogue``: the edition that it is asked with, and is
+    to be about. ``policy``: another one than the help-centre's own."""
 
     tenant: str
     text: str
@@ -21,6 +22,8 @@ class Question:
     article: str = ""
     once: str | None = None
     stream: bool = False
+    catalogue: str = ""
+    policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class Saved:
 class Seen:
     """How one question ended. ``usd_saved`` is None where no price is known. ``key``: the answer's. ``differs``: what
     was another in the request that its idempotency key had been used for. ``first``: seconds until the first word of a
-    stream."""
+    stream. ``prompt_cache``: what it did at that gate; ``tokens_read`` and ``tokens_written`` there."""
 
     text: str
     status: str
@@ -57,6 +60,9 @@ class Seen:
     key: str = ""
     differs: str = ""
     first: float = 0.0
+    prompt_cache: str = "off"
+    tokens_read: int = 0
+    tokens_written: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "usd_saved": None if self.usd_saved is None else str(self.usd_saved)}

@@ -9,6 +9,7 @@ from typing import Final
 from example_project.helpcentre.card import duration
 from example_project.tour.database import Counts, Flushed, Once
 from example_project.tour.fresh import Changed, KilledSaver, Overtaken, Purged
+from example_project.tour.prompts import Panels
 from example_project.tour.records import Outcome, Question, Run, Seen
 from example_project.tour.stage import Stage
 from example_project.tour.step import Step, expect, one_answer
@@ -169,6 +170,7 @@ STEPS: Final[tuple[type[Step], ...]] = (
     Bypass,
     KilledLeader,
     Streamed,
+    Panels,
     Once,
     Changed,
     Overtaken,

@@ -94,24 +94,20 @@ class TestTheBlocksOfARequest:
         ]
 
     def test_are_one_of_text_where_there_is_a_bare_text(self) -> None:
-        body = asking(text("hi"), system=[text("s")])
+        body = {"system": "s", "messages": [{"role": "user", "content": "hi"}]}
 
-        assert blocks_of({"system": "s", "messages": [{"role": "user", "content": "hi"}]}) == blocks_of(body)
+        assert blocks_of(body) == [("system", text("s")), ("user", text("hi"))]
 
 
 class TestTheBreakpointsOfARequest:
     def test_are_where_its_markers_are_and_live_as_long_as_these_say(self) -> None:
-        body = asking(
-            text("1", ONE_HOUR), text("2", {**FIVE_MINUTES, "ttl": "5m"}), tools=[marked(TOOL, ONE_HOUR)], system="s"
-        )
+        body = asking(text("1", ONE_HOUR), text("2", FIVE_MINUTES), tools=[marked(TOOL, ONE_HOUR)], system="s")
 
         assert found(body) == [(0, 3600.0), (2, 3600.0), (3, 300.0)]
 
-    @pytest.mark.parametrize(
-        "mark", [{"type": "ephemeral", "ttl": ttl} for ttl in ("5m", "2h", None, 3600, [])], ids=str
-    )
-    def test_live_five_minutes_unless_they_say_otherwise(self, mark: Any) -> None:
-        assert found(asking(text("1", mark))) == [(0, 300.0)]
+    @pytest.mark.parametrize("ttl", ["5m", "2h", None, 3600, []], ids=repr)
+    def test_live_five_minutes_unless_they_say_otherwise(self, ttl: Any) -> None:
+        assert found(asking(text("1", {**FIVE_MINUTES, "ttl": ttl}))) == [(0, 300.0)]
 
     @pytest.mark.parametrize("nothing", [None, "ephemeral", True, []], ids=repr)
     def test_are_none_where_there_is_no_marker(self, nothing: Any) -> None:
@@ -129,8 +125,6 @@ class TestTheBreakpointsOfARequest:
 
     def test_are_before_thinking_that_stands_at_the_end(self) -> None:
         assert found(asking(text("1"), THINKING, REDACTED, cache_control=ONE_HOUR)) == [(0, 3600.0)]
-
-    def test_are_nowhere_where_nothing_can_carry_one(self) -> None:
         assert found(asking(THINKING, cache_control=ONE_HOUR)) == []
         assert found({"cache_control": ONE_HOUR}) == []
 
@@ -138,9 +132,7 @@ class TestTheBreakpointsOfARequest:
         assert found(asking(text("1"), text("2", FIVE_MINUTES), cache_control=ONE_HOUR)) == [(1, 300.0)]
 
     def test_are_at_the_end_of_a_tool_result_of_which_a_part_is_marked(self) -> None:
-        body = asking(result(text("1", ONE_HOUR), text("2")), text("3"))
-
-        assert found(body) == [(0, 3600.0)]
+        assert found(asking(result(text("1", ONE_HOUR), text("2")), text("3"))) == [(0, 3600.0)]
 
     def test_are_not_in_what_is_data(self) -> None:
         use = {"type": "tool_use", "id": "t", "name": "n", "input": {"cache_control": ONE_HOUR}}
@@ -200,13 +192,15 @@ class TestPlacedBreakpoints:
 
     def test_stand_in_no_place_whose_end_is_marked_already(self) -> None:
         body = asking(text("1", ONE_HOUR), tools=[marked(TOOL, ONE_HOUR)], system=[text("s", ONE_HOUR)])
+        unsure = asking(text("1"), {"type": "of_next_year", "cache_control": FIVE_MINUTES})
 
         assert placed(body) == body
+        assert placed(unsure) == unsure
 
     def test_come_after_a_block_that_is_marked_before_the_end(self) -> None:
-        assert placed(asking(text("1", FIVE_MINUTES), text("2"))) == asking(
-            text("1", FIVE_MINUTES), text("2", FIVE_MINUTES)
-        )
+        ours = text("2", FIVE_MINUTES)
+
+        assert placed(asking(text("1", ONE_HOUR), text("2"))) == asking(text("1", ONE_HOUR), ours)
 
     @pytest.mark.parametrize(
         "last", [THINKING, REDACTED, text(""), {"type": "of_next_year"}, {"type": []}, {}, 5], ids=str
@@ -231,6 +225,12 @@ class TestPlacedBreakpoints:
         assert after["tools"] == [TOOL]
         assert after["system"] == [text("s", ONE_HOUR), text("t", FIVE_MINUTES)]
         assert after["messages"][0]["content"] == [text("1"), text("2", FIVE_MINUTES)]
+
+    def test_are_after_such_a_one_in_an_earlier_message(self) -> None:
+        body = asking(text("1"), text("2", ONE_HOUR))
+        body["messages"] += [{"role": "user", "content": "3"}]
+
+        assert placed(body)["messages"][1]["content"] == [text("3", FIVE_MINUTES)]
 
     def test_replace_a_marker_that_is_none(self) -> None:
         assert placed(asking({**text("1"), "cache_control": None})) == asking(text("1", FIVE_MINUTES))

@@ -202,9 +202,6 @@ class TestWhatHasOneLag:
 
         assert len({each.lag_of for each in (*others, prompt(BODY))}) == 3
 
-    def test_is_known_where_the_model_is_none(self) -> None:
-        assert {prompt({"model": model}).lag_of for model in (None, 5, [])} == {prompt({}).lag_of}
-
 
 class TestTheLeastTokens:
     @pytest.mark.parametrize(
@@ -277,23 +274,27 @@ class TestAnEstimateOfTokens:
 class TestWhatIsRememberedOfAnAnswer:
     LONG = text("long" * 3000)
 
-    def test_is_the_whole_prefix_as_it_was_counted_and_the_others_in_proportion(self) -> None:
+    @pytest.mark.parametrize(
+        ("read", "is_written"), [(0, (True, True)), (1000, (True, True)), (3000, (True, False)), (4500, (False, False))]
+    )
+    def test_is_the_whole_prefix_and_the_others_in_proportion(self, read: int, is_written: tuple[bool, bool]) -> None:
+        """Those that it has not read it has written."""
         body = asking(self.LONG, {**self.LONG, **MARKED}, self.LONG, text("1", ONE_HOUR), text("2"))
 
-        assert prompt(body).marks(Usage(read=1000, written=3500)) == [
-            Mark(3, 3600.0, 4500, is_exact=True),
-            Mark(1, 300.0, 3000, is_exact=False),
+        assert prompt(body).marks(Usage(read, 4500 - read)) == [
+            Mark(3, 3600.0, 4500, is_exact=True, is_written=is_written[0]),
+            Mark(1, 300.0, 3000, is_exact=False, is_written=is_written[1]),
         ]
 
-    def test_is_not_one_that_is_too_short(self) -> None:
-        body = asking(text("a" * 400, FIVE_MINUTES), self.LONG, text("1", FIVE_MINUTES))
+    def test_is_that_one_is_not_kept_that_is_too_short(self) -> None:
+        marks = prompt(asking(text("a" * 400, FIVE_MINUTES), self.LONG, text("1", FIVE_MINUTES))).marks(Usage(0, 3101))
 
-        assert prompt(body).marks(Usage(0, 3101)) == [Mark(2, 300.0, 3101, is_exact=True)]
+        assert [(mark.at, mark.tokens) for mark in marks] == [(2, 3101), (0, 0)]
 
-    def test_is_that_it_was_not_kept_where_nothing_was_counted(self) -> None:
-        body = asking(text("a", FIVE_MINUTES), text("b", FIVE_MINUTES))
+    def test_is_that_none_was_kept_where_nothing_was_counted(self) -> None:
+        marks = prompt(asking(self.LONG, {**self.LONG, **MARKED}, text("b", FIVE_MINUTES))).marks(Usage(0, 0))
 
-        assert prompt(body).marks(Usage(0, 0)) == [Mark(1, 300.0, 0, is_exact=True)]
+        assert [(mark.tokens, mark.is_written) for mark in marks] == [(0, False), (0, False)]
 
     def test_is_nothing_of_a_prompt_without_breakpoints(self) -> None:
         assert prompt(asking(self.LONG)).marks(Usage(0, 0)) == []

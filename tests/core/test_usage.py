@@ -9,10 +9,14 @@ from hypothesis import strategies as st
 from aicache.core.usage import Living, Usage, miss_reason, redundant, was_read
 
 TOKENS = st.integers(0, 20_000)
+# Longer and longer, and no two so alike that a count might be of either.
+LENGTHS = st.lists(st.integers(0, 12), min_size=1, max_size=4, unique=True).map(
+    lambda powers: [round(1000 * 1.3**power) for power in sorted(powers)]
+)
 
 
-def living(tokens: int, *, is_exact: bool = True) -> Living:
-    return Living(at=0, age=0.0, tokens=tokens, is_exact=is_exact, is_read=False)
+def living(tokens: int, *, is_exact: bool = True, is_written: bool = True) -> Living:
+    return Living(at=0, age=0.0, tokens=tokens, is_exact=is_exact, is_read=False, is_written=is_written)
 
 
 def overlap(usage: Usage, tokens: int) -> int:
@@ -54,44 +58,75 @@ class TestWhatWasPaidTwice:
         ],
     )
     def test_is_what_was_written_of_a_prefix_that_lived(self, read: int, written: int, tokens: int, again: int) -> None:
-        assert redundant(Usage(read, written), living(tokens)) == again
+        assert redundant(Usage(read, written), [living(tokens)]) == again
 
     def test_is_nothing_where_no_prefix_lived(self) -> None:
-        assert redundant(Usage(0, 5000), None) == 0
+        assert redundant(Usage(0, 5000), []) == redundant(Usage(3000, 5000), []) == 0
 
-    @pytest.mark.parametrize(("read", "again"), [(949, 1051), (950, 0), (960, 0), (1000, 0)])
+    @pytest.mark.parametrize(("read", "again"), [(949, 51), (950, 0), (960, 0), (1000, 0)])
     def test_allows_for_counts_that_differ_a_little(self, read: int, again: int) -> None:
-        found = redundant(Usage(read, 2000 - read), living(1000))
-
-        assert found == min(again, 1000 - read)
+        assert redundant(Usage(read, 2000 - read), [living(1000)]) == again
         assert was_read(Usage(read, 0), living(1000)) is (again == 0)
 
     @pytest.mark.parametrize(("read", "again"), [(0, 1000), (1, 0), (400, 0), (1200, 0)])
     def test_is_nothing_where_anything_was_read_of_a_prefix_whose_length_is_a_guess(
         self, read: int, again: int
     ) -> None:
-        assert redundant(Usage(read, 3000), living(1000, is_exact=False)) == again
+        assert redundant(Usage(read, 3000), [living(1000, is_exact=False)]) == again
         assert was_read(Usage(read, 0), living(1000, is_exact=False)) is (again == 0)
 
-    @settings(max_examples=200, deadline=None)
-    @given(TOKENS, TOKENS, TOKENS, st.booleans())
-    def test_is_never_more_than_what_is_certain(self, read: int, written: int, tokens: int, exact: bool) -> None:
+    @pytest.mark.parametrize(
+        ("read", "written", "again"),
+        [
+            (0, 5000, 4000),
+            (0, 1500, 1500),
+            (1000, 4000, 3000),
+            (1020, 3980, 2980),
+            (2000, 3000, 2000),
+            (1980, 3020, 2020),
+            (4000, 1000, 0),
+            (3900, 1100, 0),
+            (0, 0, 0),
+        ],
+    )
+    def test_is_what_was_written_of_the_longest_that_lived(self, read: int, written: int, again: int) -> None:
+        assert redundant(Usage(read, written), [living(1000), living(2000), living(4000)]) == again
+
+    @pytest.mark.parametrize(
+        ("written", "again"),
+        [((), 0), ((0,), 1000), ((1,), 1000), ((2,), 2000), ((0, 1), 2000), ((0, 2), 3000), ((0, 1, 2), 4000)],
+    )
+    def test_is_not_what_nobody_has_said_to_have_written(self, written: tuple[int, ...], again: int) -> None:
+        lived = [living(tokens, is_written=at in written) for at, tokens in enumerate((1000, 2000, 4000))]
+
+        assert redundant(Usage(0, 9000), lived) == again
+
+    def test_is_what_follows_the_prefix_that_was_read_though_its_length_was_a_guess(self) -> None:
+        lived = [living(1000, is_exact=False), living(4000)]
+
+        assert redundant(Usage(1300, 3700), lived) == 2700
+        assert redundant(Usage(700, 4300), lived) == 3300
+
+    @settings(max_examples=100, deadline=None)
+    @given(TOKENS, TOKENS, st.lists(st.builds(living, TOKENS, is_exact=st.booleans(), is_written=st.booleans())))
+    def test_is_never_more_than_was_written_of_what_lived(self, read: int, written: int, lived: list[Living]) -> None:
         usage = Usage(read, written)
+        longest = max((each.tokens for each in lived if each.is_written), default=0)
 
-        assert 0 <= redundant(usage, living(tokens, is_exact=exact)) <= overlap(usage, tokens)
+        assert 0 <= redundant(usage, lived) <= overlap(usage, longest)
 
-    @settings(max_examples=200, deadline=None)
-    @given(TOKENS, TOKENS, TOKENS)
-    def test_is_all_of_that_where_clearly_less_than_the_prefix_was_read(
-        self, read: int, written: int, tokens: int
+    @settings(max_examples=100, deadline=None)
+    @given(LENGTHS, TOKENS, st.data())
+    def test_is_each_token_that_others_have_written_and_this_one_again(
+        self, lengths: list[int], written: int, data: st.DataObject
     ) -> None:
-        usage = Usage(read, written)
-        found = redundant(usage, living(tokens))
+        usage = Usage(data.draw(st.sampled_from([0, *lengths])), written)
+        told = [data.draw(st.booleans()) for _ in lengths]
+        lived = [living(tokens, is_written=said) for tokens, said in zip(lengths, told, strict=True)]
+        parts = zip([0, *lengths], lengths, told, strict=False)
+        others = sum(end - start for start, end, said in parts if said and start >= usage.read)
 
-        assert found in (0, overlap(usage, tokens))
-        if read < 0.94 * tokens:
-            assert found == overlap(usage, tokens)
-            assert not was_read(usage, living(tokens))
+        assert redundant(usage, lived) == min(others, written)
 
 
 class TestTheProvidersReason:

@@ -21,29 +21,32 @@ def test_every_promise_is_shown_and_kept(manage: Manage) -> None:
     assert (process.returncode, errors) == (0, ""), output + errors
     table = output[output.index("What was asked") :]
     rows = [re.split(r"\s{2,}", line) for line in table.splitlines() if line.startswith(("✓", "✗"))]
-    assert [row[0][0] for row in rows] == ["✓"] * 16
+    assert [row[0][0] for row in rows] == ["✓"] * 17
     assert [row[1] for row in rows[:2]] == ["1 miss", "1 hit"]
     assert re.fullmatch(r"1 miss, .*99 .*|1 miss, \d+ coalesced, \d+ hit", rows[2][1])
     assert rows[6][1] == "1 miss, 2 coalesced"
-    assert rows[7][1] == "1 error, 1 miss, 1 coalesced, 1 hit"
-    assert [row[1] for row in rows[8:12]] == ["3 miss, 1 hit", "2 miss, 1 hit", "1 miss, 1 hit", "2 miss, 1 hit"]
-    assert rows[12][1] == "3 miss, 2 hit"
-    calls = [row[3] for row in rows[:15]]
-    assert calls == ["1", "0", "1", "1", "1", "2", "1", "1", "3", "2", "1", "2", "3", "2", rows[14][3]]
+    assert rows[7][1] == "8 miss"
+    assert rows[8][1] == "1 error, 1 miss, 1 coalesced, 1 hit"
+    assert [row[1] for row in rows[9:13]] == ["3 miss, 1 hit", "2 miss, 1 hit", "1 miss, 1 hit", "2 miss, 1 hit"]
+    assert rows[13][1] == "3 miss, 2 hit"
+    calls = [row[3] for row in rows[:16]]
+    assert calls == ["1", "0", "1", "1", "1", "2", "1", "8", "1", "3", "2", "1", "2", "3", "2", rows[15][3]]
+    assert "(4 paid for it, then 1; 3 waited)" in table
     assert "(differs: body.messages[0])" in table
     assert "(1 hung on helpcentre.article:1)" in table
     assert "In all, 1" in table
     printed = table[table.index("manage.py cache_stats:") :]
     assert "2 tenants" in printed
     assert all(tenant in printed for tenant in ("acme", "globex"))
-    assert "All 16 promises were kept." in output
+    assert re.search(r"acme +claude-sonnet-5 +3 +5 +3 +\$0\.\d+ +3 ", printed)
+    assert "All 17 promises were kept." in output
     assert "\x1b" not in output  # no colours where there is no terminal
     assert processes_of(process.pid) == []
 
 
 @pytest.mark.slow
 def test_a_broken_promise_makes_it_fail(manage: Manage) -> None:
-    steps = ["1", "2", "8", "9", "11", "13", "16"]
+    steps = ["1", "2", "9", "10", "12", "14", "17"]
     process = manage("tour", "--settings", "tests.example_project.switched_off", "--steps", *steps)
     output, errors = process.communicate(timeout=100)
     assert process.returncode == 1, output + errors

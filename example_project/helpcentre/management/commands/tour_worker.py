@@ -50,8 +50,8 @@ class Command(BaseCommand):
 def _ask(question: Question) -> Seen:
     tenant, title = TENANTS[question.tenant], question.article
     article = Article.objects.get(tenant=tenant.slug, title=title) if title else None
-    how = {"bypass": question.bypass, "refresh": question.refresh, "idempotency_key": question.once}
-    how["stream"] = question.stream
+    how: dict[str, Any] = {"bypass": question.bypass, "refresh": question.refresh, "idempotency_key": question.once}
+    how |= {"stream": question.stream, "edition": question.catalogue, "policy": question.policy}
     began = time.perf_counter()
     with aicache.scope(tenant=tenant.slug):
         try:
@@ -62,7 +62,18 @@ def _ask(question: Question) -> Seen:
             return Seen("", "error", time.perf_counter() - began, differs=", ".join(conflict.parts))
     info = answer.info
     saved = info.saved_tokens, info.saved_usd
-    return Seen(answer.text, info.status, answer.seconds, *saved, info.reason, info.key, first=answer.first)
+    return Seen(
+        answer.text,
+        info.status,
+        answer.seconds,
+        *saved,
+        info.reason,
+        info.key,
+        first=answer.first,
+        prompt_cache=info.prompt_cache,
+        tokens_read=answer.tokens_read,
+        tokens_written=answer.tokens_written,
+    )
 
 
 def _save(save: Save) -> Saved:

@@ -183,10 +183,8 @@ def test_there_is_no_table_where_nothing_was_done() -> None:
 
 def test_nothing_is_said_of_prices_and_misses_where_there_is_nothing_to_say() -> None:
     prompted("acme", "claude-opus-5", reads=1)
-    out, _ = told()
-    assert TITLE in out
-    assert "no price" not in out
-    assert "misses" not in out
+    _, _, notes = shown().partition("\n\nhit rate")
+    assert [line[:8].rstrip() for line in notes.splitlines()[1:]] == ["net", "read", "again", "saved", "none"]
 
 
 def test_what_this_process_has_done_is_told_at_once() -> None:

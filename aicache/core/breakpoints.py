@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,17 +26,19 @@ class Breakpoint:
     life: float
 
 
-def blocks_of(body: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Place and block, in the order in which the provider reads them. Whoever is asked with nonsense gets nonsense."""
-    found = [("tools", tool) for tool in _listed(body.get("tools"))]
+def blocks_of(body: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    """Place and block, in the order in which the provider reads them. Of a message the place is all that it says
+    besides; one that has no block has None. Whoever asks with nonsense gets nonsense."""
+    found: list[tuple[Any, Any]] = [("tools", tool) for tool in _listed(body.get("tools"))]
     found += [("system", block) for block in _content(body.get("system"))]
     for message in _listed(body.get("messages")):
         if isinstance(message, Mapping):
-            found += [(str(message.get("role")), block) for block in _content(message.get("content"))]
+            said = {name: value for name, value in message.items() if name != "content"}
+            found += [(said, block) for block in _content(message.get("content")) or [None]]
     return found
 
 
-def breakpoints(body: Mapping[str, Any], blocks: list[tuple[str, Any]]) -> list[Breakpoint]:
+def breakpoints(body: Mapping[str, Any], blocks: list[tuple[Any, Any]]) -> list[Breakpoint]:
     """In the order of the blocks, which are the body's. A marker at the top is one on the last block that takes one."""
     marks = {
         position: _life(control)
@@ -44,7 +46,7 @@ def breakpoints(body: Mapping[str, Any], blocks: list[tuple[str, Any]]) -> list[
         if (control := _control(block)) is not None
     }
     if isinstance(control := body.get(MARKER), Mapping):
-        takes = (at for at in reversed(range(len(blocks))) if _kind(blocks[at][1]) not in UNMARKABLE)
+        takes = (at for at in reversed(range(len(blocks))) if _may_take(blocks[at][1]))
         if (last := next(takes, None)) is not None:
             marks.setdefault(last, _life(control))
     return [Breakpoint(position, marks[position]) for position in sorted(marks)]
@@ -57,10 +59,13 @@ def is_marked(body: Mapping[str, Any]) -> bool:
 def placed(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """The body with breakpoints at the end of its system prompt, of its last message and of its tools, as far as the
     API takes more; the caller's own stay where they are."""
-    marks = breakpoints(body, blocks_of(body))
-    left = MOST - len(marks)
+    blocks_before = blocks_of(body)
+    controls = [list(_controls(block)) for _, block in blocks_before]
+    left = MOST - sum(map(len, controls)) - isinstance(body.get(MARKER), Mapping)
     # The API wants longer lives first: a short one before the caller's long one is refused.
-    last_long = max((mark.position for mark in marks if mark.life > LIVES["5m"]), default=-1)
+    long = [at for at, found in enumerate(controls) if any(_life(control) > LIVES["5m"] for control in found)]
+    long += [mark.position for mark in breakpoints(body, blocks_before) if mark.life > LIVES["5m"]]
+    last_long = max(long, default=-1)
     at = {"tools": len(_listed(body.get("tools")))}
     at["system"] = at["tools"] + len(_content(body.get("system")))
     marked = dict(body)
@@ -72,9 +77,9 @@ def placed(body: Mapping[str, Any]) -> Mapping[str, Any]:
         if place == "messages":
             if isinstance(body.get(MARKER), Mapping):  # it marks the last block, wherever that is
                 continue
-            start = len(blocks_of(body)) - len(blocks)
+            start = len(blocks_before) - len(blocks)
         found = next((index for index in reversed(range(len(blocks))) if _takes(place, blocks[index])), None)
-        if left <= 0 or found is None or any(_control(block) is not None for block in blocks[found:]):
+        if left <= 0 or found is None or any(True for block in blocks[found:] for _ in _controls(block)):
             continue
         if start + found < last_long:
             continue
@@ -93,7 +98,9 @@ def _takes(place: str, block: Any) -> bool:
     if not isinstance(block, Mapping):
         return False
     if place == "tools":
-        return not block.get("defer_loading")  # one that is loaded later is in no prefix
+        whole = block.get("default_config")
+        later = whole.get("defer_loading") if isinstance(whole, Mapping) else None
+        return not (block.get("defer_loading") or later)  # one that is loaded later is in no prefix
     kind = _kind(block)
     return kind in MARKED_FOR_CALLERS and (kind != "text" or bool(block.get("text")))
 
@@ -110,6 +117,22 @@ def _control(block: Any) -> Mapping[str, Any] | None:
     inner = _listed(block.get("content")) if _kind(block) == "tool_result" else []
     found = (part.get(MARKER) for part in (block, *inner) if isinstance(part, Mapping))
     return next((control for control in found if isinstance(control, Mapping)), None)
+
+
+def _controls(value: Any) -> Iterator[Mapping[str, Any]]:
+    """All the markers that the API may count in a block."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _controls(item)
+    elif isinstance(value, Mapping):
+        if isinstance(control := value.get(MARKER), Mapping):
+            yield control
+        for name in ("content", "source"):
+            yield from _controls(value.get(name))
+
+
+def _may_take(block: Any) -> bool:
+    return isinstance(block, Mapping) and _kind(block) not in UNMARKABLE
 
 
 def _life(control: Mapping[str, Any]) -> float:

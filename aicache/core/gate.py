@@ -61,8 +61,10 @@ class Gate:
         self._came = 0.0  # when the way was seen
         self._gap = 0.0
         self._waited = 0.0
-        self._has_stayed = self._has_settled = self._is_noted = False
-        self._prewarmed: Decimal | None = None
+        self._has_stayed = self._has_settled = self._has_prewarmed = False
+        self._is_noted = self._is_away = False
+        self._untold = 0.0  # of what it waited, in the books
+        self._prewarm_usd: Decimal | None = None
 
     # Before the call
 
@@ -75,8 +77,9 @@ class Gate:
             yield from self._come(prompt)
             yield from self._settle(prompt)
         except Unavailable:
-            self._prompt = self._led = None
+            self._is_away, self._led = True, None
         self._gap += (yield Elapsed()) - self._came
+        self._untold = self._waited
         self.use = PromptUse(prompt.model, self._state(), self._waited)
 
     def _come(self, prompt: Prompt) -> Step:
@@ -137,7 +140,9 @@ class Gate:
             return "wait"
         if self._led is not None:
             return "lead"
-        return "open" if self._prompt is not None and self._way.living is not None and not self._way.held else "off"
+        if self._is_away or self._prompt is None or self._way.held is not None:
+            return "off"
+        return "off" if self._way.living is None else "open"
 
     # The call
 
@@ -165,8 +170,9 @@ class Gate:
         called: Called = yield Call(form="prewarm", gate=self._token)
         if not isinstance(called.outcome, Failure) and self._prompt is not None:
             yield from self.begun(called.message)
-            self._prewarmed = self._prompt.books.cost(called.message)
+            self._has_prewarmed, self._prewarm_usd = True, self._prompt.books.cost(called.message)
             self._is_noted = False  # the call itself is still to come
+            self.use = PromptUse(self._prompt.model, "lead", self._waited)
 
     def _folded(self, opened: Opened, leads: Ask | None) -> Generator[Operation, Any, Called]:
         """A stream, as the plain answer that it would have been."""
@@ -210,18 +216,21 @@ class Gate:
         prompt = self._prompt
         lived: tuple[Living, ...] = ()
         try:
-            lived = yield Note(prompt, tuple(prompt.marks(usage)), usage.read, self._token)
-            self._led = None
-            yield from self._learn(prompt, usage)
+            if not self._is_away:
+                lived = yield Note(prompt, tuple(prompt.marks(usage)), usage.read, self._token)
+                self._led = None
+                yield from self._learn(prompt, usage)
         except Unavailable:
-            pass
+            self._is_away = True
         self._count(prompt, usage, lived, message)
 
     def over(self, called: Called) -> Step:
         """However it ended."""
         yield from self.begun(called.message)
         if self._prompt is not None and self.use is not None and not self._is_noted:
-            self._prompt.books.note(self.use)
+            self._is_noted = True
+            cost = None if self._prewarm_usd is None else -self._prewarm_usd
+            self._note(self._prompt, replace(self.use, saved_usd=cost) if self._has_prewarmed else self.use)
         yield from self.quit()
 
     def quit(self) -> Step:
@@ -254,7 +263,12 @@ class Gate:
             self._saved(prompt, usage, message),
             miss_reason(message),
         )
-        prompt.books.note(self.use)
+        self._note(prompt, self.use)
+
+    def _note(self, prompt: Prompt, use: PromptUse) -> None:
+        """What it waited counts once, however many calls it makes."""
+        prompt.books.note(replace(use, waited=self._untold))
+        self._untold = 0.0
 
     def _rewriting(self, prompt: Prompt, message: Any, tokens: int, *, read: bool) -> Decimal | None:
         life = prompt.prefixes[-1].life or 0.0
@@ -263,9 +277,9 @@ class Gate:
     def _saved(self, prompt: Prompt, usage: Usage, message: Any) -> Decimal | None:
         """Who waited for another's answer to begin would have written what it has read. Who waited longer perhaps."""
         living = self._way.living
-        if self._prewarmed is not None:
+        if self._has_prewarmed:
             worth = self._rewriting(prompt, message, usage.read, read=True)
-            return None if worth is None else worth - self._prewarmed
+            return None if worth is None or self._prewarm_usd is None else worth - self._prewarm_usd
         if living is None or not (self._has_stayed or self._has_settled) or not was_read(usage, living):
             return Decimal(0)
         worth = self._rewriting(prompt, message, min(usage.read, living.tokens), read=True)

@@ -65,6 +65,8 @@ class Policy:
         for name in FLAGS:
             if not isinstance(getattr(self, name), bool):
                 raise _refused(self, name, "True or False")
+        if isinstance(self.prompt_cache, Mapping):  # whose it is may change it
+            object.__setattr__(self, "prompt_cache", dict(self.prompt_cache))
         try:
             terms_of(self.prompt_cache)
         except ValueError as error:

@@ -25,13 +25,15 @@ NO_PART: Final[Mapping[str, str]] = {
     "top_p": "of the answer",
     "top_k": "of the answer",
 }
-# How many blocks before a breakpoint the provider still finds what somebody wrote there.
-LOOK_BACK: Final = 20
+# How many blocks before a breakpoint the provider still finds what somebody wrote there: it looks at 20, of which the
+# breakpoint's own is the first.
+LOOK_BACK: Final = 19
 # The least tokens that a prefix needs, by what the model's name has in it; the longest that fits counts. Of the others
 # nobody waits for less than the least of all, and what ``usage`` says counts for any.
 MINIMUMS: Final[Mapping[str, int]] = {
     "fable-5": 512,
     "mythos-5": 512,
+    "mythos-preview": 2048,
     "opus-5": 512,
     "sonnet-5": 1024,
     "opus-4-8": 1024,
@@ -111,7 +113,7 @@ class Prompt:
     @property
     def root(self) -> str:
         """The same for all prefixes that may be another's beginning."""
-        return self._root
+        return self._root if self.prefixes else ""
 
     @property
     def worth_waiting(self) -> list[int]:

@@ -15,6 +15,7 @@ OFF: Final = "off"
 LEADERS: Final = ("stream", "plain", "prewarm")
 # Nobody's upstream takes longer to make a prefix readable; and no lock takes infinity.
 LONGEST_WAIT: Final = 3600.0
+MOST_USD: Final = 1_000_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,12 @@ def terms_of(given: Any) -> Terms:
         if name not in known:
             raise ValueError(f"prompt_cache has the unknown key {name!r}; accepted: {', '.join(known)}")
     if "settle" not in given:  # to name the gate is to consent to waiting; whoever does says how long
-        raise ValueError(f'prompt_cache lacks the key "settle"; accepted: {ACCEPTED["settle"]}')
+        raise ValueError(f'prompt_cache is {given!r}, without the key "settle"; accepted: {ACCEPTED["settle"]}')
     terms = Terms(**given)
     if terms.settle not in (ADAPTIVE, OFF):
         _number("settle", terms.settle, LONGEST_WAIT)
     _number("max_wait", terms.max_wait, LONGEST_WAIT)
-    _number("latency_value", terms.latency_value, float("inf"))
+    _number("latency_value", terms.latency_value, MOST_USD)
     if terms.leader not in LEADERS:
         raise _refused("prompt_cache.leader", terms.leader, ACCEPTED["leader"])
     return terms
@@ -66,14 +67,14 @@ def terms_of(given: Any) -> Terms:
 ACCEPTED: Final[Mapping[str, str]] = {
     "settle": f'"{ADAPTIVE}", "{OFF}", or seconds from 0 to {LONGEST_WAIT:g}',
     "max_wait": f"seconds from 0 to {LONGEST_WAIT:g}",
-    "latency_value": "USD per second, from 0 up",
+    "latency_value": f"USD per second, from 0 to {MOST_USD:g}",
     "leader": " or ".join(f'"{leader}"' for leader in LEADERS),
 }
 
 
 def _number(name: str, value: Any, most: float) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 <= value <= most or value == float("inf"):
+    if not is_number or not 0 <= value <= most:
         raise _refused(f"prompt_cache.{name}", value, ACCEPTED[name])
 
 

@@ -10,6 +10,8 @@ from typing import Any, Final, Literal, Protocol
 # Counts of one prefix differ by no more.
 TOLERANCE: Final = 0.05
 
+READ, WRITTEN = "cache_read_input_tokens", "cache_creation_input_tokens"
+
 State = Literal["lead", "wait", "open", "off"]
 
 
@@ -66,9 +68,9 @@ class Usage:
     def of(cls, message: Any) -> Usage | None:
         """None where the message does not say."""
         usage = message.get("usage") if isinstance(message, Mapping) else None
-        if not isinstance(usage, Mapping):
+        if not isinstance(usage, Mapping) or not (READ in usage or WRITTEN in usage):
             return None
-        return cls(_count(usage.get("cache_read_input_tokens")), _count(usage.get("cache_creation_input_tokens")))
+        return cls(_count(usage.get(READ)), _count(usage.get(WRITTEN)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,20 +110,26 @@ def redundant(usage: Usage, lived: Sequence[Living]) -> int:
     if not usage.written:
         return 0
     again, before = 0, usage.read
-    for found in lived[_beyond(usage, lived) :]:
-        if found.is_written:
-            again += max(found.tokens - before, 0)
-        before = max(found.tokens, before)
+    for at in range(_beyond(usage, lived), len(lived)):
+        # A length that is a guess is no more than one that is known of a longer prefix.
+        tokens = min(found.tokens for found in lived[at:] if found.is_exact or found is lived[at])
+        if lived[at].is_written:
+            again += max(tokens - before, 0)
+        before = max(tokens, before)
     return min(again, usage.written)
 
 
 def _beyond(usage: Usage, lived: Sequence[Living]) -> int:
     """From which on they were not read. What was read is one of them, whose length may be a guess."""
-    if not usage.read or not lived:
+    if not usage.read:
         return 0
-    distances = [abs(found.tokens - usage.read) for found in lived]
-    nearest = distances.index(min(distances))
-    return nearest + was_read(usage, lived[nearest])
+    covered = [at for at, found in enumerate(lived) if found.is_exact and was_read(usage, found)]
+    beyond = covered[-1] + 1 if covered else 0
+    if covered and usage.read <= lived[covered[-1]].tokens * (1 + TOLERANCE):
+        return beyond
+    guesses = [at for at, found in enumerate(lived) if not found.is_exact and at >= beyond]
+    nearest = min(guesses, key=lambda at: abs(lived[at].tokens - usage.read), default=beyond - 1)
+    return max(nearest + 1, beyond)
 
 
 def was_read(usage: Usage, living: Living) -> bool:

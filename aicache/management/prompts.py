@@ -12,8 +12,8 @@ from aicache.ledger.stats import NOTHING_PROMPTED, PromptStats, Stats
 def cells(found: Stats) -> tuple[list[list[str]], list[list[str]]]:
     """→ the lines of the head, and one for each tenant and model."""
     head = [
-        ["", "", "", "", "written", "dollars", "", "seconds", "dollars", "dollars"],
-        ["tenant", "model", "read", "written", "again", "for that", "waits", "waited", "saved", "net"],
+        ["", "", "calls", "calls", "calls", "dollars", "calls", "seconds", "dollars", "dollars"],
+        ["tenant", "model", "read", "wrote", "wrote again", "lost", "waited", "waited", "saved", "net"],
     ]
     return head, [
         _row(tenant, model, figures) for tenant, models in found.prompts.items() for model, figures in models.items()
@@ -37,11 +37,14 @@ def notes(found: Stats) -> Iterator[tuple[str, str]]:
     total = NOTHING_PROMPTED
     for models in found.prompts.values():
         total = sum(models.values(), total)
-    yield "read", "calls that read a prefix from the provider's prompt cache; written: that paid to write one"
-    yield "again", "of these, calls that wrote a prefix that lived; for that: beyond what reading it would have cost"
-    yield "saved", "by waiting at the gate, beyond what that cost; net: less what was written again all the same"
+    yield "wrote", "paid for writing a prefix of the prompt; again: though it lived, and could have been read"
+    yield "lost", "what writing again cost beyond reading"
+    yield "saved", "what waiting at the gate has saved, less what that cost; net: less what was lost all the same"
     if total["unpriced"]:
-        yield "no price", f"{total['unpriced']:,} calls wrote or waited at a price that is not known: as nothing"
+        yield (
+            "unpriced",
+            f"of so many calls it is not known what they lost or saved, which counts as nothing: {total['unpriced']:,}",
+        )
     if total.missed:
         yield "misses", ", ".join(f"{reason} {number:,}" for reason, number in total.missed.items())
 

@@ -410,6 +410,17 @@ def test_a_prewarm_that_is_refused_costs_its_caller_nothing(asker: Asker, claude
     assert [(call.status, call.prompt_cache) for call in calls] == [("miss", "lead")]
 
 
+def test_a_prewarm_whose_call_fails_is_counted_once_and_costs_what_it_cost(asker: Asker, claude: ClaudeServer) -> None:
+    claude.script(Reply.text("Warm."), Reply.error(529))
+    with gated(leader="prewarm"):
+        with aicache.scope(tenant="acme", policy="gated"), pytest.raises(anthropic.InternalServerError):
+            asker.create(**question("one", system=system()))
+        counted = prompted()
+
+    assert (counted["writes"], counted["reads"]) == (1, 0)
+    assert counted.gate_usd < 0
+
+
 class TestNobodyWaits:
     def test_longer_than_max_wait(self, asker: Asker, claude: ClaudeServer) -> None:
         prefix = system()

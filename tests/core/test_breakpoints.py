@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import copy
 from typing import Any
 
@@ -88,15 +89,23 @@ class TestTheBlocksOfARequest:
             ("tools", TOOL),
             ("system", text("s")),
             ("system", text("t")),
-            ("user", text("1")),
-            ("user", IMAGE),
-            ("assistant", text("2")),
+            ({"role": "user"}, text("1")),
+            ({"role": "user"}, IMAGE),
+            ({"role": "assistant"}, text("2")),
         ]
 
     def test_are_one_of_text_where_there_is_a_bare_text(self) -> None:
         body = {"system": "s", "messages": [{"role": "user", "content": "hi"}]}
 
-        assert blocks_of(body) == [("system", text("s")), ("user", text("hi"))]
+        assert blocks_of(body) == [("system", text("s")), ({"role": "user"}, text("hi"))]
+
+    def test_say_what_their_message_says_besides(self) -> None:
+        messages = [{"role": "system", "content": "s", "clear_at": "next_user_message"}, {"role": "user", "at": 1}]
+
+        assert blocks_of({"messages": messages}) == [
+            ({"role": "system", "clear_at": "next_user_message"}, text("s")),
+            ({"role": "user", "at": 1}, None),
+        ]
 
 
 class TestTheBreakpointsOfARequest:
@@ -143,7 +152,7 @@ class TestTheBreakpointsOfARequest:
     @MANY
     @given(BODIES)
     def test_are_those_of_the_model(self, body: dict[str, Any]) -> None:
-        assert blocks_of(body) == Model(body, {}).blocks
+        assert [block for _, block in blocks_of(body)] == [block for _, block in Model(body, {}).blocks]
         assert found(body) == [(mark.position, SECONDS[mark.life]) for mark in Model(body, {}).breakpoints]
 
 
@@ -298,3 +307,28 @@ def test_nonsense_raises_nothing(body: dict[str, Any]) -> None:
     assert placed(after) == after
     assert meaning(after) == meaning(body)
     assert is_marked(body) is bool(found(body))
+
+
+class TestMarkersInsideOfBlocks:
+    """The API counts each, and each has a life."""
+
+    def result(self, *parts: Any, **more: Any) -> dict[str, Any]:
+        return {"type": "tool_result", "tool_use_id": "t", "content": [*parts], **more}
+
+    def test_take_up_room(self) -> None:
+        full = self.result(text("1", FIVE_MINUTES), text("2", FIVE_MINUTES), cache_control=FIVE_MINUTES)
+        body = asking(full, text("more"), system="s", tools=[TOOL])
+        assert json.dumps(placed(body)).count("cache_control") == 4
+
+        source = {"type": "content", "content": [text(str(at), FIVE_MINUTES) for at in range(4)]}
+        body = asking({"type": "document", "source": source}, text("more"), system="s", tools=[TOOL])
+        assert placed(body) == body
+
+    def test_of_an_hour_have_no_short_one_before_them(self) -> None:
+        body = asking(self.result(text("1", ONE_HOUR), cache_control=FIVE_MINUTES), text("last"), system="s")
+        assert placed(body)["system"] == "s"
+
+
+def test_no_breakpoint_is_placed_on_tools_that_are_loaded_later() -> None:
+    later = {"type": "mcp_toolset", "mcp_server_name": "x", "default_config": {"defer_loading": True}}
+    assert placed(asking(text("1"), tools=[TOOL, later]))["tools"] == [{**TOOL, "cache_control": FIVE_MINUTES}, later]

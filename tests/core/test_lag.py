@@ -199,7 +199,7 @@ class TestWaitingThatNeverHelps:
     def test_is_tried_again_much_later_and_given_up_again(self) -> None:
         run = constantly(float("inf"), 300)
 
-        assert len(run.waiting) >= 5
+        assert len(run.waiting) >= 10
         assert set(run.waiting[:-1]) == {5}
         assert sum(run.waiting) <= 0.25 * 300
 

@@ -11,7 +11,7 @@ from aicache.core.terms import MEASURED, Terms, terms_of
 
 SETTLES = '"adaptive", "off", or seconds from 0 to 3600'
 WAITS = "seconds from 0 to 3600"
-VALUES = "USD per second, from 0 up"
+VALUES = "USD per second, from 0 to 1e+06"
 LEADERS = '"stream" or "plain" or "prewarm"'
 KEYS = "settle, max_wait, latency_value, leader"
 
@@ -40,7 +40,7 @@ class TestThePromptCacheOfAPolicy:
             {"settle": 1, "max_wait": 0},
             {"settle": 1, "max_wait": 3600.0},
             {"settle": 1, "latency_value": 0},
-            {"settle": 1, "latency_value": 1e9},
+            {"settle": 1, "latency_value": 1e6},
             {"settle": 1, "leader": "stream"},
             {"settle": 1, "leader": "plain"},
             {"settle": "adaptive", "max_wait": 3, "latency_value": 0.0005, "leader": "prewarm"},
@@ -125,7 +125,7 @@ class TestThePromptCacheOfAPolicy:
         with pytest.raises(ValueError, match="policy 'mine'") as caught:
             Policy("mine", prompt_cache=given)
 
-        assert 'prompt_cache lacks the key "settle"' in str(caught.value)
+        assert 'without the key "settle"' in str(caught.value)
         assert SETTLES in str(caught.value)
 
     def test_leaves_the_policy_one_that_can_be_hashed_and_compared(self) -> None:

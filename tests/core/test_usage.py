@@ -153,3 +153,14 @@ class TestTheProvidersReason:
     )
     def test_is_empty_where_it_gives_none(self, message: Any) -> None:
         assert miss_reason(message) == ""
+
+
+class TestWhatIsAGuess:
+    def test_is_no_more_than_what_is_known_of_a_longer_prefix(self) -> None:
+        lived = [Living(0, 0, 5000, False, False), Living(1, 0, 3000, True, False)]
+        assert redundant(Usage(0, 6000), lived) == 3000
+
+    def test_was_read_where_more_was_read_than_is_known_of_a_shorter_one(self) -> None:
+        lived = [Living(0, 0, 1000, True, False), Living(1, 0, 3000, False, False)]
+        assert redundant(Usage(1900, 2000), lived) == 0
+        assert redundant(Usage(1000, 2900), lived) == 2000

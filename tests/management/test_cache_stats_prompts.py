@@ -89,51 +89,44 @@ def several() -> None:
 TABLE = """\
 At the provider's prompt cache
 
-                                          written   dollars         seconds   dollars   dollars
-tenant             model   read  written    again  for that  waits   waited     saved       net
-───────────────────────────────────────────────────────────────────────────────────────────────
-globex  claude-haiku-4-5  2,800      200        0   $0.0000    190  1,234.6  -$0.0001  -$0.0001
-acme       claude-opus-5     10        9        9   $1.4140      0      0.0   $0.0000  -$1.4140
-acme     claude-sonnet-5  1,150       52        2   $0.0184     49     61.2   $0.4508   $0.4324
+                          calls  calls        calls  dollars   calls  seconds   dollars   dollars
+tenant  model              read  wrote  wrote again     lost  waited   waited     saved       net
+─────────────────────────────────────────────────────────────────────────────────────────────────
+globex  claude-haiku-4-5  2,800    200            0  $0.0000     190  1,234.6  -$0.0001  -$0.0001
+acme    claude-opus-5        10      9            9  $1.4140       0      0.0   $0.0000  -$1.4140
+acme    claude-sonnet-5   1,150     52            2  $0.0184      49     61.2   $0.4508   $0.4324
 
-hit rate  (hit + stale + semantic + coalesced) ÷ (those + miss)
-net       saved, less what writing the prompt cache had cost: a repeat would have found it written
-read      calls that read a prefix from the provider's prompt cache; written: that paid to write one
-again     of these, calls that wrote a prefix that lived; for that: beyond what reading it would have cost
-saved     by waiting at the gate, beyond what that cost; net: less what was written again all the same
-no price  3 calls wrote or waited at a price that is not known: as nothing
+wrote     paid for writing a prefix of the prompt; again: though it lived, and could have been read
+lost      what writing again cost beyond reading
+saved     what waiting at the gate has saved, less what that cost; net: less what was lost all the same
+unpriced  of so many calls it is not known what they lost or saved, which counts as nothing: 3
 misses    system_changed 1,004, other 1
-none      hit, stale, semantic, coalesced, bypass, unscoped, degraded, error
 """
 
 
 NARROW = """\
 At the provider's prompt cache
 
-tenant                      globex           acme             acme
-──────────────────────────────────────────────────────────────────
-model             claude-haiku-4-5  claude-opus-5  claude-sonnet-5
-read                         2,800             10            1,150
-written                        200              9               52
-written again                    0              9                2
-dollars for that           $0.0000        $1.4140          $0.0184
-waits                          190              0               49
-seconds waited             1,234.6            0.0             61.2
-dollars saved             -$0.0001        $0.0000          $0.4508
-dollars net               -$0.0001       -$1.4140          $0.4324
+tenant                       globex           acme             acme
+model              claude-haiku-4-5  claude-opus-5  claude-sonnet-5
+───────────────────────────────────────────────────────────────────
+calls read                    2,800             10            1,150
+calls wrote                     200              9               52
+calls wrote again                 0              9                2
+dollars lost                $0.0000        $1.4140          $0.0184
+calls waited                    190              0               49
+seconds waited              1,234.6            0.0             61.2
+dollars saved              -$0.0001        $0.0000          $0.4508
+dollars net                -$0.0001       -$1.4140          $0.4324
 
-hit rate  (hit + stale + semantic + coalesced) ÷ (those + miss)
-net       saved, less what writing the prompt cache had cost: a repeat would
-          have found it written
-read      calls that read a prefix from the provider's prompt cache; written:
-          that paid to write one
-again     of these, calls that wrote a prefix that lived; for that: beyond what
-          reading it would have cost
-saved     by waiting at the gate, beyond what that cost; net: less what was
-          written again all the same
-no price  3 calls wrote or waited at a price that is not known: as nothing
+wrote     paid for writing a prefix of the prompt; again: though it lived, and
+          could have been read
+lost      what writing again cost beyond reading
+saved     what waiting at the gate has saved, less what that cost; net: less
+          what was lost all the same
+unpriced  of so many calls it is not known what they lost or saved, which counts
+          as nothing: 3
 misses    system_changed 1,004, other 1
-none      hit, stale, semantic, coalesced, bypass, unscoped, degraded, error
 """
 
 
@@ -156,7 +149,7 @@ class TestTheTable:
         first, _, _ = told()[0].partition(TITLE)
         heads = [line for line in first.splitlines() if line.startswith("tenant")]
         assert heads == ["tenant     calls   miss     calls           hit rate   saved    saved      net"]
-        assert first.endswith("$0.0000\n\n")
+        assert first.endswith("bypass, unscoped, degraded, error\n\n")
 
     def test_says_since_when(self) -> None:
         out = shown("--since", "1h")
@@ -169,22 +162,22 @@ class TestTheTable:
         out = shown("--tenant", "globex")
         assert "acme" not in out
         assert "misses    system_changed 1, other 1\n" in out
-        assert "no price  1 calls" in out
+        assert "which counts as nothing: 1\n" in out
 
 
 def test_there_is_no_table_where_nothing_was_done() -> None:
     called("acme", 5)
     out, _ = told()
     assert "acme" in out
-    for word in ("prompt cache\n", "again", "no price", "misses"):
+    for word in ("prompt cache\n", "again", "unpriced", "misses"):
         assert word not in out
     assert as_json() == {"acme": {}}
 
 
 def test_nothing_is_said_of_prices_and_misses_where_there_is_nothing_to_say() -> None:
     prompted("acme", "claude-opus-5", reads=1)
-    _, _, notes = shown().partition("\n\nhit rate")
-    assert [line[:8].rstrip() for line in notes.splitlines()[1:]] == ["net", "read", "again", "saved", "none"]
+    _, _, notes = shown().partition("\n\nwrote")
+    assert [line[:8].rstrip() for line in notes.splitlines()[1:]] == ["lost", "saved"]
 
 
 def test_what_this_process_has_done_is_told_at_once() -> None:
@@ -234,7 +227,7 @@ def test_money_in_json_is_a_decimal_without_an_exponent() -> None:
 def test_a_price_that_is_not_known_is_said_to_be_none() -> None:
     counting.prompted("acme", PromptUse("claude-of-the-far-future", written=9, redundant=9, redundant_usd=None))
     out, _ = told()
-    assert "no price  1 calls wrote or waited at a price that is not known" in out
+    assert "not known what they lost or saved, which counts as nothing: 1\n" in out
     found = as_json()["acme"]["claude-of-the-far-future"]
     assert (found["unpriced"], found["redundant_writes"], found["redundant_usd"]) == (1, 1, "0")
 

@@ -80,30 +80,39 @@ class Command(BaseCommand):
             self.stdout.write(_line(line, widths))
         for line in total:
             self.stdout.write(f"{rule}\n{self.style.MIGRATE_LABEL(_line(line, widths))}")
+        self._show_notes(_notes(found), columns)
         self._show_prompts(found, columns)
-        self.stdout.write("")
-        for name, text in _notes(found):
-            self.stdout.write(_note(name, text, columns))
         if found.lost:
             lost = f"at most {found.lost:,} counts of killed processes are missing in any of these figures"
-            self.stdout.write(self.style.WARNING(_note("lost", lost, columns)))
+            self.stdout.write(
+                self.style.WARNING(
+                    f"\n{_note('lost', lost, columns)}" if found.prompts else _note("lost", lost, columns)
+                )
+            )
 
     def _show_prompts(self, found: Stats, columns: int) -> None:
         """What was done at the provider's prompt cache, where anything was."""
         if not found.prompts:
             return
+        names = 2  # tenant and model
         head, body = prompts.cells(found)
-        turned = _turned(head, body)
+        turned = _turned(head, body, names)
         if _width([*head, *body]) > columns >= _width([*turned[0], *turned[1]]):
-            head, body = turned
+            head, body, names = *turned, 1
         widths = _widths([*head, *body])
         self.stdout.write(f"\nAt the provider's prompt cache{_since(found)}")
         self.stdout.write("")
         for line in head:
-            self.stdout.write(self.style.MIGRATE_LABEL(_line(line, widths)))
+            self.stdout.write(self.style.MIGRATE_LABEL(_line(line, widths, names)))
         self.stdout.write("─" * _width([*head, *body]))
         for line in body:
-            self.stdout.write(_line(line, widths))
+            self.stdout.write(_line(line, widths, names))
+        self._show_notes(prompts.notes(found), columns)
+
+    def _show_notes(self, notes: Iterator[tuple[str, str]], columns: int) -> None:
+        self.stdout.write("")
+        for name, text in notes:
+            self.stdout.write(_note(name, text, columns))
 
 
 def _cells(found: Stats) -> tuple[Lines, Lines, Lines]:
@@ -118,11 +127,11 @@ def _cells(found: Stats) -> tuple[Lines, Lines, Lines]:
     return head, [_row(*line, shown) for line in lines], [_row(*line, shown) for line in total]
 
 
-def _turned(head: Lines, body: Lines) -> tuple[Lines, Lines]:
+def _turned(head: Lines, body: Lines, names: int = 1) -> tuple[Lines, Lines]:
     """A line for each figure: for terminals that are too narrow for all of them side by side."""
-    names = [" ".join(filter(None, lines)) for lines in zip(*head, strict=True)]
-    first, *rest = (list(line) for line in zip(names, *body, strict=True))
-    return [first], rest
+    labels = [" ".join(filter(None, lines)) for lines in zip(*head, strict=True)]
+    turned = [list(line) for line in zip(labels, *body, strict=True)]
+    return turned[:names], turned[names:]
 
 
 def _widths(lines: Lines) -> list[int]:
@@ -153,8 +162,9 @@ def _bar(rate: float | None) -> str:
     return f"{FULL * full}{EMPTY * (BAR - full)} {rate:>6.1%}"
 
 
-def _line(cells: list[str], widths: list[int]) -> str:
-    sides = "<" + ">" * (len(cells) - 1)
+def _line(cells: list[str], widths: list[int], names: int = 1) -> str:
+    """``names``: so many cells are text, the rest figures."""
+    sides = "<" * names + ">" * (len(cells) - names)
     aligned = (f"{cell:{side}{width}}" for cell, side, width in zip(cells, sides, widths, strict=True))
     return GAP.join(aligned).rstrip()
 
@@ -168,8 +178,6 @@ def _notes(found: Stats) -> Iterator[tuple[str, str]]:
     total = found.total
     yield "hit rate", FORMULA
     yield "net", "saved, less what writing the prompt cache had cost: a repeat would have found it written"
-    if found.prompts:
-        yield from prompts.notes(found)
     if total["unpriced"]:
         yield "unpriced", f"{total['unpriced']:,} answers saved a call whose price is not known, and count as nothing"
     if none := [status for status in STATUSES if not total[status]]:

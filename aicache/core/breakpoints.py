@@ -52,10 +52,6 @@ def breakpoints(body: Mapping[str, Any], blocks: list[tuple[Any, Any]]) -> list[
     return [Breakpoint(position, marks[position]) for position in sorted(marks)]
 
 
-def is_marked(body: Mapping[str, Any]) -> bool:
-    return bool(breakpoints(body, blocks_of(body)))
-
-
 def placed(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """The body with breakpoints at the end of its system prompt, of its last message and of its tools, as far as the
     API takes more; the caller's own stay where they are."""

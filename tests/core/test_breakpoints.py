@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from aicache.core.breakpoints import blocks_of, breakpoints, is_marked, placed
+from aicache.core.breakpoints import blocks_of, breakpoints, placed
 from aicache.core.fingerprint import meaning
 from aicache.testing.prompt import Prompt as Model
 from tests.core.test_fingerprint import json_values
@@ -123,14 +123,12 @@ class TestTheBreakpointsOfARequest:
         body = asking({**text("1"), "cache_control": nothing}, cache_control=nothing)
 
         assert found(body) == []
-        assert not is_marked(body)
 
     @pytest.mark.parametrize("mark", [FIVE_MINUTES, ONE_HOUR], ids=["5m", "1h"])
     def test_are_at_the_end_where_the_whole_request_is_marked(self, mark: Any) -> None:
         body = asking(text("1"), text("2"), system="s", cache_control=mark)
 
         assert found(body) == [(2, 3600.0 if mark is ONE_HOUR else 300.0)]
-        assert is_marked(body)
 
     def test_are_before_thinking_that_stands_at_the_end(self) -> None:
         assert found(asking(text("1"), THINKING, REDACTED, cache_control=ONE_HOUR)) == [(0, 3600.0)]
@@ -306,7 +304,6 @@ def test_nonsense_raises_nothing(body: dict[str, Any]) -> None:
 
     assert placed(after) == after
     assert meaning(after) == meaning(body)
-    assert is_marked(body) is bool(found(body))
 
 
 class TestMarkersInsideOfBlocks:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import replace
-from decimal import Decimal
 from typing import Any
 
+from aicache.core.bill import Bill
 from aicache.core.gating import Approach, Note, Observe, Quit, Scout, Shut, Sleep, Stay, Way
 from aicache.core.operations import Call, Elapsed, Operation, Unavailable
 from aicache.core.passing import Leading, passing
@@ -20,7 +20,7 @@ from aicache.core.records import Ask, Called, Failure, Opened, Served
 from aicache.core.streaming import Ending, Pull
 from aicache.core.terms import ADAPTIVE
 from aicache.core.turns import Led, News
-from aicache.core.usage import Living, PromptUse, State, Usage, miss_reason, redundant, was_read
+from aicache.core.usage import Living, PromptUse, State, Usage, was_read
 
 Step = Generator[Operation, Any, None]
 
@@ -51,92 +51,78 @@ def through(
 
 
 class Gate:
-    """One attempt's. ``use``: what is known by now of what it did."""
+    """One attempt's."""
 
     def __init__(self, prompt: Prompt | None) -> None:
         self._prompt = prompt if prompt is not None and prompt.prefixes else None
-        self.use = None if self._prompt is None else PromptUse(self._prompt.model)
+        self._bill = None if self._prompt is None else Bill(self._prompt)
         self._way = Way()
         self._led: Led | None = None
-        self._came = 0.0  # when the way was seen
-        self._gap = 0.0
-        self._waited = 0.0
-        self._has_stayed = self._has_settled = self._has_prewarmed = False
+        self._gap = 0.0  # seconds from the write of what lives to the call
         self._is_noted = self._is_away = False
-        self._untold = 0.0  # of what it waited, in the books
-        self._prewarm_usd: Decimal | None = None
+
+    @property
+    def use(self) -> PromptUse | None:
+        """What is known by now of what the call did."""
+        return None if self._bill is None else self._bill.use
 
     # Before the call
 
     def pass_(self) -> Step:
         """Returns when the call may be made: at once where the policy names no gate, or the store is out of reach."""
-        prompt = self._prompt
-        if prompt is None or not prompt.terms.is_gated:
+        prompt, bill = self._prompt, self._bill
+        if prompt is None or bill is None or not prompt.terms.is_gated:
             return
         try:
-            yield from self._come(prompt)
-            yield from self._settle(prompt)
+            yield from self._come(prompt, bill)
+            if self._prompt is not None:
+                yield from self._settle(prompt, bill)
         except Unavailable:
             self._is_away, self._led = True, None
-        self._gap += (yield Elapsed()) - self._came
-        self._untold = self._waited
-        self.use = PromptUse(prompt.model, self._state(), self._waited)
+        bill.passes(self._state(bill))
 
-    def _come(self, prompt: Prompt) -> Step:
+    def _come(self, prompt: Prompt, bill: Bill) -> Step:
         failures = 0
         while True:
-            left = self._patience(prompt) - self._waited
-            self._way = yield Approach(prompt, waits=left > 0 and failures < MOST_FAILURES)
+            goes = failures >= MOST_FAILURES or bill.patience(self._way.living) <= bill.waited
+            self._way = yield Approach(prompt, waits=not goes)
             self._led, held = self._way.led, self._way.held
-            self._came = yield Elapsed()
             if not self._way.is_on:
                 self._prompt = self._led = None
-            if held is None or self._prompt is None or left <= 0 or failures >= MOST_FAILURES:
                 return
+            left = bill.patience(self._way.living) - bill.waited
+            if held is None or goes or left <= 0:
+                return
+            began: float = yield Elapsed()
             news: News = yield Stay(prompt, held.token, min(held.seconds, left))
             if news is News.NOT_SHARED:
                 return
-            self._waited += (yield Elapsed()) - self._came
-            self._has_stayed = True
+            bill.waited += (yield Elapsed()) - began
+            bill.has_stayed = True
             failures += news is News.BROKE_OFF
 
-    def _settle(self, prompt: Prompt) -> Step:
+    def _settle(self, prompt: Prompt, bill: Bill) -> Step:
         """A prefix is not always readable as soon as its writer's answer has begun."""
         living, lag, terms = self._way.living, self._way.lag, prompt.terms
-        if living is None or self._prompt is None:
+        if living is None:
             return
         self._gap = living.age
         adapts = terms.settle == ADAPTIVE
         settle, chance = (lag.settle, lag.chance) if adapts else (float(terms.settle), 1.0)
-        seconds = min(settle - living.age, self._patience(prompt) - self._waited)
-        if seconds <= 0 or (adapts and living.is_read):
-            return
-        if not self._pays(prompt, living.tokens, seconds, chance):
+        seconds = min(settle - living.age, terms.max_wait - bill.waited)
+        if seconds <= 0 or (adapts and living.is_read) or not bill.pays(living.tokens, seconds, chance):
             return
         if adapts and lag.probes and (yield Scout(prompt, living.at)):
             return
         began: float = yield Elapsed()
         yield Sleep(seconds)
-        self._waited += (yield Elapsed()) - began
-        self._has_settled = True
+        slept = (yield Elapsed()) - began
+        self._gap += slept
+        bill.waited += slept
+        bill.has_settled = True
 
-    def _patience(self, prompt: Prompt) -> float:
-        """Seconds that it is worth to wait: at the most what writing the whole prefix costs."""
-        terms = prompt.terms
-        if not terms.latency_value:
-            return float(terms.max_wait)
-        worth = self._worth(prompt, prompt.prefixes[-1].tokens)
-        return min(terms.max_wait, float(worth or 0) / terms.latency_value)
-
-    def _pays(self, prompt: Prompt, tokens: int, seconds: float, chance: float) -> bool:
-        value = prompt.terms.latency_value
-        return not value or value * seconds <= chance * float(self._worth(prompt, tokens) or 0)
-
-    def _worth(self, prompt: Prompt, tokens: int) -> Decimal | None:
-        return prompt.books.worth(prompt.model, tokens, prompt.prefixes[-1].life or 0.0)
-
-    def _state(self) -> State:
-        if self._waited:
+    def _state(self, bill: Bill) -> State:
+        if bill.waited:
             return "wait"
         if self._led is not None:
             return "lead"
@@ -168,11 +154,10 @@ class Gate:
 
     def _prewarm(self) -> Step:
         called: Called = yield Call(form="prewarm", gate=self._token)
-        if not isinstance(called.outcome, Failure) and self._prompt is not None:
+        if not isinstance(called.outcome, Failure) and self._bill is not None:
             yield from self.begun(called.message)
-            self._has_prewarmed, self._prewarm_usd = True, self._prompt.books.cost(called.message)
+            self._bill.prewarmed(called.message)
             self._is_noted = False  # the call itself is still to come
-            self.use = PromptUse(self._prompt.model, "lead", self._waited)
 
     def _folded(self, opened: Opened, leads: Ask | None) -> Generator[Operation, Any, Called]:
         """A stream, as the plain answer that it would have been."""
@@ -209,11 +194,10 @@ class Gate:
 
     def begun(self, message: Any) -> Step:
         """The answer has begun: what it says of the prompt cache is true, and others may go."""
-        usage = Usage.of(message)
-        if self._prompt is None or self._is_noted or usage is None:
+        usage, prompt, bill = Usage.of(message), self._prompt, self._bill
+        if prompt is None or bill is None or self._is_noted or usage is None:
             return
         self._is_noted = True
-        prompt = self._prompt
         lived: tuple[Living, ...] = ()
         try:
             if not self._is_away:
@@ -222,15 +206,13 @@ class Gate:
                 yield from self._learn(prompt, usage)
         except Unavailable:
             self._is_away = True
-        self._count(prompt, usage, lived, message)
+        bill.count(usage, lived, self._way, message)
 
     def over(self, called: Called) -> Step:
         """However it ended."""
         yield from self.begun(called.message)
-        if self._prompt is not None and self.use is not None and not self._is_noted:
-            self._is_noted = True
-            cost = None if self._prewarm_usd is None else -self._prewarm_usd
-            self._note(self._prompt, replace(self.use, saved_usd=cost) if self._has_prewarmed else self.use)
+        if self._prompt is not None and self._bill is not None:
+            self._bill.close()
         yield from self.quit()
 
     def quit(self) -> Step:
@@ -249,38 +231,3 @@ class Gate:
             yield Observe(prompt, living.at, self._gap, read=False)
         elif was_read(usage, living) and self._way.lag.is_known:
             yield Observe(prompt, living.at, self._gap, read=True)
-
-    def _count(self, prompt: Prompt, usage: Usage, lived: tuple[Living, ...], message: Any) -> None:
-        again = redundant(usage, lived)
-        self.use = PromptUse(
-            prompt.model,
-            self.use.state if self.use is not None else "off",
-            self._waited,
-            usage.read,
-            usage.written,
-            again,
-            self._rewriting(prompt, message, again, read=False),
-            self._saved(prompt, usage, message),
-            miss_reason(message),
-        )
-        self._note(prompt, self.use)
-
-    def _note(self, prompt: Prompt, use: PromptUse) -> None:
-        """What it waited counts once, however many calls it makes."""
-        prompt.books.note(replace(use, waited=self._untold))
-        self._untold = 0.0
-
-    def _rewriting(self, prompt: Prompt, message: Any, tokens: int, *, read: bool) -> Decimal | None:
-        life = prompt.prefixes[-1].life or 0.0
-        return prompt.books.rewriting(message, tokens, life, read=read) if tokens else Decimal(0)
-
-    def _saved(self, prompt: Prompt, usage: Usage, message: Any) -> Decimal | None:
-        """Who waited for another's answer to begin would have written what it has read. Who waited longer perhaps."""
-        living = self._way.living
-        if self._has_prewarmed:
-            worth = self._rewriting(prompt, message, usage.read, read=True)
-            return None if worth is None or self._prewarm_usd is None else worth - self._prewarm_usd
-        if living is None or not (self._has_stayed or self._has_settled) or not was_read(usage, living):
-            return Decimal(0)
-        worth = self._rewriting(prompt, message, min(usage.read, living.tokens), read=True)
-        return worth if worth is None or self._has_stayed else worth * Decimal(self._way.lag.chance)

@@ -1,4 +1,4 @@
-"""A request as the provider's prompt cache sees it: its prefixes, what an answer says of them, what was paid twice."""
+"""A request as the provider's prompt cache sees it: its prefixes, how long they are, and who may share them."""
 
 from __future__ import annotations
 

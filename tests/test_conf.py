@@ -213,6 +213,7 @@ def test_an_alias_that_caches_does_not_have_is_named() -> None:
 def test_every_field_has_a_place_in_the_setting() -> None:
     assert {field.name.upper() for field in dataclasses.fields(Settings)} == {
         "ENABLED",
+        "WORKSPACE",
         "CACHE_ALIAS",
         "NAMESPACE",
         "TENANT",

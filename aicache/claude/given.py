@@ -122,10 +122,17 @@ def failed_again(failure: Failure, made: Attempt, info: CallInfo, kind: Any) -> 
     raise anthropic.APIConnectionError(message=failure.body.decode(errors="replace"), request=request)
 
 
-def response_of(status: int, headers: Headers | list[tuple[str, str]], body: bytes, made: Attempt, kind: Any) -> Any:
-    raw = httpx2.Response(
-        status, headers=list(headers), stream=httpx2.ByteStream(body), request=httpx2.Request("POST", made.url)
-    )
+def response_of(
+    status: int,
+    headers: Headers | list[tuple[str, str]],
+    body: bytes,
+    made: Attempt,
+    kind: Any,
+    request: httpx2.Request | None = None,
+) -> Any:
+    """``request``: the one that it answers, where there was one."""
+    request = request or httpx2.Request("POST", made.url)
+    raw = httpx2.Response(status, headers=list(headers), stream=httpx2.ByteStream(body), request=request)
     raw.read()
     raw.elapsed = timedelta(0)
     return wrapped(raw, made, kind)

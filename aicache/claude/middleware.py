@@ -10,7 +10,7 @@ from anthropic import AsyncAPIResponse as AsyncResponse
 from anthropic import Middleware
 from opentelemetry import trace
 
-from aicache.cache import get_cache
+from aicache.cache import Cache, get_cache
 from aicache.claude import given
 from aicache.claude import response as responses
 from aicache.claude.prompting import outgoing
@@ -20,6 +20,7 @@ from aicache.core.operations import Form
 from aicache.core.records import Called, Served
 from aicache.ledger import counting
 from aicache.reading import AsyncReading, Reading
+from aicache.store.line import loop_runs
 
 logger = logging.getLogger("aicache")
 
@@ -35,19 +36,24 @@ class CacheMiddleware(Middleware):
             return call_next(request)
 
         def call(form: Form) -> Called:
+            response: Any = None
             try:
                 with responses.going_out(counting.sent(made.tenant)):
-                    response: Response[Any] = call_next(outgoing(made.request, made.prompt, form, made.client))
+                    response = call_next(outgoing(made.request, made.prompt, form, made.client))
                 if responses.is_to_be_read(response, made, form):
                     response.read()
+                return responses.called(response, made, form)
             except responses.UNREACHED as error:
                 return responses.unreached(error, made)
-            return responses.called(response, made, form)
+            except BaseException:  # such as a soft time limit: nobody else would give its connection back
+                if response is not None:
+                    given.http_of(response).close()
+                raise
 
         served: Served | Reading
         with made.watched():
-            serving = made.serving()
-            served = made.passed(call("own")) if serving is None else get_cache().serve(serving, call)
+            cache, serving = _cache(made), made.serving()
+            served = made.passed(call("own")) if serving is None or cache is None else cache.serve(serving, call)
         if isinstance(served, Reading):
             return self._begin(made, served, Response)
         response, told = self._give(made, served, Response)
@@ -61,20 +67,27 @@ class CacheMiddleware(Middleware):
             return await call_next(request)
 
         async def call(form: Form) -> Called:
+            response: Any = None
             try:
                 with responses.going_out(await counting.asent(made.tenant)):
-                    sent = outgoing(made.request, made.prompt, form, made.client)
-                    response: AsyncResponse[Any] = await call_next(sent)
+                    response = await call_next(outgoing(made.request, made.prompt, form, made.client))
                 if responses.is_to_be_read(response, made, form):
                     await response.read()
+                return responses.called(response, made, form)
             except responses.UNREACHED as error:
                 return responses.unreached(error, made)
-            return responses.called(response, made, form)
+            except BaseException:
+                if response is not None:
+                    await given.http_of(response).aclose()
+                raise
 
         served: Served | AsyncReading
         with made.watched():
-            serving = made.serving()
-            served = made.passed(await call("own")) if serving is None else await get_cache().aserve(serving, call)
+            cache, serving = _cache(made), made.serving()
+            if serving is None or cache is None or (made.ask is None and not loop_runs()):
+                served = made.passed(await call("own"))
+            else:
+                served = await cache.aserve(serving, call)
         if isinstance(served, AsyncReading):
             return self._begin(made, served, AsyncResponse)
         response, told = self._give(made, served, AsyncResponse)
@@ -101,3 +114,16 @@ class CacheMiddleware(Middleware):
         if served.failure is not None:
             return given.failed_again(served.failure, made, told, kind), told
         return given.replayed(served.given, made, told, kind), told
+
+
+def _cache(made: Attempt) -> Cache | None:
+    """None where there is none, and the call does without. Raises ImproperlyConfigured where it does not."""
+    if made.ask is None and made.prompt is None:
+        return None
+    try:
+        return get_cache()
+    except Exception:
+        if made.ask is not None:
+            raise
+        logger.info("a call that passes the cache by is not measured", exc_info=True)
+        return None

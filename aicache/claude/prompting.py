@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import anthropic
 
 from aicache.core.operations import Form
 from aicache.core.policy import Policy
-from aicache.core.prefix import Prompt
+from aicache.core.prefix import Manner, Prompt
 from aicache.ledger.books import Books
 
 WORKSPACE: Final = "anthropic-workspace-id"
@@ -18,16 +19,33 @@ BETAS: Final = "anthropic-beta"
 NO_EVENTS: Final = (anthropic.AnthropicBedrock, anthropic.AsyncAnthropicBedrock)
 
 
+# An address that turned out to give no streams is not asked for one for so many seconds.
+ASK_AGAIN: Final = 600.0
+_streamless: dict[str, float] = {}
+
+
+class Forms(set[Form]):
+    """In which a plain call may be made where others wait for it."""
+
+    def __init__(self, url: str, forms: Iterable[Form]) -> None:
+        super().__init__(forms)
+        self._url = url
+        if time.monotonic() < _streamless.get(url, 0):
+            super().discard("stream")
+
+    def discard(self, form: Any, /) -> None:
+        super().discard(form)
+        _streamless[self._url] = time.monotonic() + ASK_AGAIN
+
+
 def prompt_of(
-    client: Any,
     url: str,
     body: Mapping[str, Any],
     headers: Mapping[str, str],
     shared: str,
     policy: Policy,
     books: Books,
-    *,
-    streams: bool,
+    manner: Manner,
 ) -> Prompt:
     """``headers``: those that will be sent, in lower case. ``shared``: who has the workspace, where the request does
     not say."""
@@ -35,13 +53,14 @@ def prompt_of(
     workspace = "named" if WORKSPACE in own or "workspace_id" in body else shared
     betas = sorted({beta.strip() for beta in headers.get(BETAS, "").split(",")} - {""})
     scope = [url, workspace, *betas, *(f"{name}: {value}" for name, value in sorted(own.items()))]
-    return Prompt(body, scope, policy, books, _forms(client, streams=streams))
+    return Prompt(body, scope, policy, books, manner)
 
 
-def _forms(client: Any, *, streams: bool) -> tuple[Form, ...]:
-    if streams:
-        return ("own",)
-    return ("own", "prewarm") if isinstance(client, NO_EVENTS) else ("own", "stream", "prewarm")
+def manner_of(client: Any, url: str, request: Any, body: Mapping[str, Any], timeout: float | None) -> Manner:
+    forms: list[Form] = ["prewarm"] if isinstance(client, NO_EVENTS) else ["stream", "prewarm"]
+    if request.stream or body.get("max_tokens") == 0:  # that is a pre-warm already
+        forms = []
+    return Manner(Forms(url, forms), timeout, is_retried=request.retries_taken > 0)
 
 
 def outgoing(request: Any, prompt: Prompt | None, form: Form, client: Any) -> Any:

@@ -16,7 +16,7 @@ from anthropic import Omit
 from httpx2 import Timeout
 
 from aicache.cache import site
-from aicache.claude.prompting import prompt_of
+from aicache.claude.prompting import manner_of, prompt_of
 from aicache.conf import get_settings
 from aicache.context import named_once
 from aicache.core.callinfo import CallInfo
@@ -77,6 +77,11 @@ class Attempt:
         """What only its idempotency key may answer passes all else by."""
         return serve(ask) if self.status == "miss" else alone(self.status, self.reason, prompt=self.prompt)
 
+    def forget_streams(self) -> None:
+        """Upstream does not give one where a plain call asks for it."""
+        if self.prompt is not None:
+            self.prompt.forms.discard("stream")
+
     @property
     def asked(self) -> Ask:
         """Its own ask; of what passes the cache by, one that says how its stream is to be read."""
@@ -131,20 +136,21 @@ def attempt(client: Any, request: Any) -> Attempt | None:
 
     def prompted(tenant: Tenant | None, headers: Mapping[str, str], credential: str) -> Prompt:
         shared = f"name {settings.workspace}" if settings.workspace else f"credential {credential}"
-        own = body, headers, shared, policy, Books(tenant)
-        return prompt_of(client, url, *own, streams=bool(request.stream))
+        manner = manner_of(client, url, request, body, _timeout(client, request))
+        return prompt_of(url, body, headers, shared, policy, Books(tenant), manner)
 
     def passes_by(status: Status, reason: str = "", read: Reading | None = None, *, unseen: bool = False) -> Attempt:
         names = frame.named if read is None else read.names
         whose = tenant if tenant is not None or status == "unscoped" else counting.whose(current_tenant)
         passing = Attempt(client, request, url, call, frame, whose, None, status, reason, names)
-        if unseen:
+        if unseen or not is_message:
             return passing
         headers = _headers(client, request)
         prompt = prompted(whose, headers, _credential(client, headers))
         return replace(passing, prompt=prompt) if prompt.prefixes else passing
 
     tenant = None
+    is_message = isinstance(request.cast_to, type) and hasattr(request.cast_to, "construct")
     policy = settings.policy(frame.policy or settings.default_policy)
     name = frame.idempotency_key if named is None else named_once(named, HEADER)
     if not settings.enabled:
@@ -158,8 +164,8 @@ def attempt(client: Any, request: Any) -> Attempt | None:
     reason = unanswerable(body, policy)
     if reason is not None and name is None:  # under a key it is the same call again, which nothing can be wrong with
         return passes_by("bypass", reason)
-    if not (isinstance(request.cast_to, type) and hasattr(request.cast_to, "construct")):
-        return passes_by("bypass", "cast_to", unseen=True)
+    if not is_message:
+        return passes_by("bypass", "cast_to")
     read = frame.read(tenant)
     if read.status is not None:
         return passes_by(read.status, read.reason, read)

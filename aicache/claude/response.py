@@ -23,6 +23,8 @@ from aicache.ledger.prices import price
 
 logger = logging.getLogger("aicache")
 
+EVENT_STREAM: Final = "text/event-stream"
+
 # How this one response travelled, or what is true of this one moment: not repeated with a stored answer.
 NOT_KEPT: Final = frozenset(
     {
@@ -95,13 +97,18 @@ def called(response: Any, made: Attempt, form: Form) -> Called:
                 credential=made.credential,
             ),
         )
+    is_events = raw.headers.get("content-type", "").startswith(EVENT_STREAM)
+    if form == "stream" and not is_events:  # who stands between takes no notice of that
+        made.forget_streams()
+        plain = response_of(raw.status_code, list(raw.headers.items()), raw.content, made, type(response))
+        return called(plain, made, "own")
+    if made.request.stream and made.ask is None and not is_events:
+        return Called(response, Answer(b""))
     if made.request.stream or form == "stream":
         headers = _kept(raw.headers)
         kind = AsyncSource if isinstance(response, anthropic.AsyncAPIResponse) else Source
-        return Called(
-            None,
-            Opened(made.asked, kind(response, headers, partial(_whole, _plain(raw), type(response), made)), headers),
-        )
+        whole = partial(_whole, _plain(raw), raw.request, type(response), made)
+        return Called(None, Opened(made.asked, kind(response, headers, whole), headers, is_events))
     try:
         message = json.loads(raw.content)
     except ValueError:
@@ -146,22 +153,30 @@ STATUSES: Final = {
 
 
 def _whole(
-    headers: list[tuple[str, str]], kind: Any, made: Attempt, recording: Recording, error: Exception | None
+    headers: list[tuple[str, str]],
+    request: httpx2.Request,
+    kind: Any,
+    made: Attempt,
+    recording: Recording,
+    error: Exception | None,
 ) -> Called | None:
     """What a plain call comes to that was made as a stream; None where the plain answer cannot be told of that."""
-    if error is not None and not isinstance(error, httpx2.RequestError):
+    if isinstance(error, TimeoutError):
+        error = httpx2.ReadTimeout("The read operation timed out", request=request)
+    elif error is not None and not isinstance(error, httpx2.RequestError):
         error = httpx2.ReadError(str(error))
     if recording.has_failed:
         said = recording.failure.get("error") if isinstance(recording.failure, dict) else None
-        status = STATUSES.get(said.get("type", ""), 500) if isinstance(said, dict) else 500
+        word = said.get("type") if isinstance(said, dict) else None
+        status = STATUSES.get(word, 500) if isinstance(word, str) else 500
         body = json.dumps(recording.failure).encode()
-        return called(response_of(status, headers, body, made, kind), made, "own")
-    if not recording.is_whole and not recording.is_spoiled:
+        return called(response_of(status, headers, body, made, kind, request), made, "own")
+    if error is not None or not (recording.is_whole or recording.is_spoiled):
         return unreached(error or httpx2.RemoteProtocolError("the stream ended before its message did"), made)
     if not recording.body:
         logger.warning("%s: a stream cannot be put together again; the call is made anew", made.url)
         return None
-    return called(response_of(200, headers, recording.body, made, kind), made, "own")
+    return called(response_of(200, headers, recording.body, made, kind, request), made, "own")
 
 
 def _plain(raw: httpx2.Response) -> list[tuple[str, str]]:
@@ -180,4 +195,7 @@ def is_to_be_read(response: Any, made: Attempt, form: Form) -> bool:
     """Before it is looked at: errors are read, and answers that are not streamed."""
     if made.ask is None and made.prompt is None:
         return False
-    return not ((made.request.stream or form == "stream") and http_of(response).is_success)
+    raw = http_of(response)
+    if form == "stream":
+        return not (raw.is_success and raw.headers.get("content-type", "").startswith(EVENT_STREAM))
+    return not (made.request.stream and raw.is_success)

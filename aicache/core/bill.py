@@ -5,36 +5,50 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from aicache.core.gating import Way
 from aicache.core.prefix import Prompt
 from aicache.core.usage import Living, PromptUse, State, Usage, miss_reason, redundant, was_read
 
+# Of the time that its caller gives it a call may spend so much here.
+SHARE: Final = 0.25
+
 
 class Bill:
-    """``waited``: seconds at the gate. ``has_stayed``: for another's answer to begin; ``has_settled``: until a prefix
-    could be read. ``use``: what is known by now of what the call did."""
+    """``waited``: seconds at the gate, beyond those before it. ``has_stayed``: for another's answer to begin;
+    ``has_settled``: until a prefix could be read. ``use``: what is known by now of what the call did."""
 
-    def __init__(self, prompt: Prompt) -> None:
+    def __init__(self, prompt: Prompt, waited: float) -> None:
         self.use = PromptUse(prompt.model)
         self.waited = 0.0
         self.has_stayed = self.has_settled = False
         self._prompt = prompt
+        self._before = waited
         self._untold = 0.0  # of what it waited, in the books
         self._is_noted = self._has_prewarmed = False
         self._prewarm_usd: Decimal | None = None
 
     # Before the call
 
-    def patience(self, living: Living | None) -> float:
-        """Seconds for which it is worth to wait for another's answer to begin: no more than the policy says, or than
-        writing costs what that one writes."""
-        terms = self._prompt.terms
-        if not terms.latency_value:
-            return float(terms.max_wait)
-        tokens = self._prompt.prefixes[-1].tokens - (0 if living is None else living.tokens)
-        return min(terms.max_wait, self._worth(max(tokens, 0)) / terms.latency_value)
+    @property
+    def left(self) -> float:
+        """Seconds for which it may still wait: no more than the policy says, and than leaves time for its call. Who is
+        tried again has waited."""
+        prompt = self._prompt
+        if prompt.is_retried:
+            return 0.0
+        most = prompt.terms.max_wait if prompt.timeout is None else min(prompt.terms.max_wait, prompt.timeout * SHARE)
+        return max(float(most) - self._before - self.waited, 0.0)
+
+    def patience(self, way: Way) -> float:
+        """Seconds for which it is worth to wait for another's answer to begin: no more than writing costs what that one
+        writes."""
+        value = self._prompt.terms.latency_value
+        if not value:
+            return self.left
+        tokens = self._prompt.prefixes[way.held_at].tokens - (0 if way.living is None else way.living.tokens)
+        return min(self.left, self._worth(max(tokens, 0)) / value - self.waited)
 
     def pays(self, tokens: int, seconds: float, chance: float) -> bool:
         """Whether it is worth to wait so long, where so many tokens would else be written again by that chance."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from aicache.core.gate import through
@@ -193,7 +194,7 @@ def lead(
                 return Served(status, "copy", entry=entry, now=now, waited=waited, stored=bool(kept))
             known = "policy" if entry is None else "expired"
         called, ending = yield from through(
-            ask.prompt, ask, lambda called: Served("miss", reason, own=called, waited=waited), leading
+            ask.prompt, ask, lambda called: Served("miss", reason, own=called, waited=waited), leading, waited=waited
         )
         moment: Moment = yield Now(ask.policy)
     except GeneratorExit:  # nobody drives this flow any more: the lease ends by itself
@@ -276,7 +277,8 @@ def revalidate(ask: Ask, stamps: Stamps) -> Generator[Operation, Any, None]:
 
 def alone(status: Status, reason: str = "", waited: float = 0.0, prompt: Prompt | None = None) -> Serving:
     """Calls upstream for nobody else, and keeps nothing."""
-    called, _ = yield from through(prompt, None, lambda called: Served(status, reason, own=called, waited=waited))
+    begun = partial(Served, status, reason, waited=waited)
+    called, _ = yield from through(prompt, None, lambda called: begun(own=called), waited=waited)
     if isinstance(called.outcome, Broken):
         return unfinished(called, status, waited)
     failed = isinstance(called.outcome, Failure)

@@ -23,7 +23,8 @@ class Approach:
 @dataclass(frozen=True, slots=True)
 class Way:
     """``living``: the longest of the prompt's prefixes that lives, if any. ``led``: the caller is the one who writes
-    the rest; or ``held``: somebody is. Neither: nothing is left to be written that anybody would wait for.
+    the rest; or ``held``: somebody is, and at the prefix ``held_at``. Neither: nothing is left to be written that
+    anybody would wait for.
 
     ``is_on``: False while the fleet is switched off.
     """
@@ -31,6 +32,7 @@ class Way:
     living: Living | None = None
     led: Led | None = None
     held: Held | None = None
+    held_at: int = 0
     lag: Lag = NO_LAG
     is_on: bool = True
 
@@ -56,7 +58,7 @@ class Scout:
 @dataclass(frozen=True, slots=True)
 class Note:
     """Remembers what a call has written and read, and lets those go who wait for it. → tuple of Living: those of the
-    prompt's prefixes that lived before, the shortest first; or Unavailable.
+    prompt's prefixes that lived before, the shortest first, None while the fleet is switched off; or Unavailable.
 
     ``marks``: what it has written, or read. ``read``: so many tokens. ``token``: its lease at the gate, "" where it has
     none.
@@ -81,10 +83,12 @@ class Observe:
 
 @dataclass(frozen=True, slots=True)
 class Quit:
-    """Lets go of a lease at the gate, whose call failed: the next one leads. → None, or Unavailable."""
+    """Lets go of a lease at the gate: the next one leads. ``has_failed``: upstream did; else its caller left. → None,
+    or Unavailable."""
 
     prompt: Prompt
     token: str
+    has_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

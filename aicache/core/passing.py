@@ -41,6 +41,9 @@ class Gate(Protocol):
     def begun(self, message: Any) -> Generator[Operation, Any, None]:
         """Told of the message, as far as it is known; how often does not matter."""
 
+    def unseen(self) -> Generator[Operation, Any, None]:
+        """Told that nobody can tell what it says."""
+
 
 @dataclass(slots=True)
 class Leading:
@@ -84,7 +87,7 @@ def _passing(
     ask, recording = opened.ask, Recording()
     ahead: deque[bytes | Exception | None] = deque()
     if gate is not None and gate.is_waited_for:  # others are not to wait until its caller reads
-        yield from _peek(opened, ahead, gate)
+        yield from _peek(opened, ahead, gate) if opened.is_events else gate.unseen()
     leave = None if leading is None else Leave(ask, leading.stamps, leading.token)
     begun, last = False, b""
     while not recording.is_over():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableSet, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -51,6 +51,8 @@ MINIMUMS: Final[Mapping[str, int]] = {
     "3-haiku": 2048,
 }
 LEAST: Final = 512
+# To look at more takes longer than an event loop may stand still.
+MOST_BLOCKS: Final = 2000
 # Tokens are estimated, and rather as too many: what turns out not to be kept is not waited for again.
 DOUBT: Final = 0.75
 BYTES_A_TOKEN: Final = 4
@@ -68,19 +70,29 @@ class Prefix:
     life: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How its call is made. ``forms``: in which it may be where others wait for it; what upstream turns out not to take
+    is taken out of it. ``timeout``: seconds that its caller gives it. ``is_retried``: it has failed before."""
+
+    forms: MutableSet[Any]
+    timeout: float | None = None
+    is_retried: bool = False
+
+
 class Prompt:
     """``scope``: what parts the prefixes of equal requests, such as the workspace; first where it is sent.
 
-    ``forms``: in which the call may be made where others wait for it. All that takes time is done when it is asked for.
+    All that takes time is done when it is asked for, and once.
     """
 
     def __init__(
-        self, body: Mapping[str, Any], scope: Sequence[str], policy: Policy, books: Books, forms: Sequence[str]
+        self, body: Mapping[str, Any], scope: Sequence[str], policy: Policy, books: Books, manner: Manner
     ) -> None:
         self.given = body
         self.policy = policy
         self.books = books
-        self.forms = forms
+        self.forms, self.timeout, self.is_retried = manner.forms, manner.timeout, manner.is_retried
         self._scope = scope
 
     @property
@@ -138,11 +150,16 @@ class Prompt:
             marks.append(Mark(place, found.life or 0.0, tokens, is_exact=False, is_written=is_written))
         return marks
 
+    def guesses(self) -> list[Mark]:
+        """What is known of them once it was answered, and the answer does not say."""
+        found = ((place, self.prefixes[place]) for place in self.worth_waiting)
+        return [Mark(place, prefix.life or 0.0, prefix.tokens, is_exact=False) for place, prefix in found]
+
     def _prefixes(self) -> list[Prefix]:
         body = self.body
         blocks = blocks_of(body)
         marks = {mark.position: mark.life for mark in breakpoints(body, blocks)}
-        if not marks:
+        if not marks or len(blocks) > MOST_BLOCKS:
             return []
         wanted = {mark - back for mark in marks for back in range(LOOK_BACK + 1)}
         meant = meaning(body)

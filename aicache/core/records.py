@@ -188,11 +188,13 @@ class Upstream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An upstream call that is answered by a stream, which is still to be read. ``headers``: those worth repeating."""
+    """An upstream call that is answered by a stream, which is still to be read. ``headers``: those worth repeating.
+    ``is_events``: the server-sent ones that can be recorded."""
 
     ask: Ask
     upstream: Upstream
     headers: Headers = ()
+    is_events: bool = True
 
 
 @dataclass(frozen=True, slots=True)

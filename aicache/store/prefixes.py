@@ -7,7 +7,7 @@ import json
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import Any, Final
 
 from redis.exceptions import NoScriptError
@@ -123,21 +123,24 @@ class Prefixes:
             found, lag, switch = yield [script[0], *others]
         except NoScriptError:
             found, lag, switch = yield [script[1], *others]
-        living, (verb, *held) = _living(found[:WORDS]) if found[0] else None, found[WORDS:]
+        living, (verb, *more) = _living(found[:WORDS]) if found[0] else None, found[WORDS:]
         way = Way(living, lag=_unpacked(lag), is_on=switch is None)
-        if verb == b"held":
-            return Way(living, held=Held(held[0].decode(), max(held[1], 0) / 1000 + 0.05), lag=way.lag, is_on=way.is_on)
-        if verb != b"led":
-            return way
-        led = Led(token)
-        self._leases.hold(tuple(gates), led)
-        return Way(living, led, lag=way.lag, is_on=way.is_on)
+        match verb:
+            case b"held":
+                of, holder, left = more
+                return replace(way, held=Held(holder.decode(), max(left, 0) / 1000 + 0.05), held_at=of - 1)
+            case b"led":
+                led = Led(token)
+                self._leases.hold(tuple(gates[at - 1] for at in more), led)
+                return replace(way, led=led)
+        return way
 
     def _noting(self, operation: Note | Quit) -> Make:
         def make(keys: Keys, _: bool) -> Plan:
             gates = keys.gates(operation.prompt)
             if isinstance(operation, Quit):
-                yield from NOTE(gates, 0, operation.token, news.BROKE_OFF, 0, 1)
+                word = news.BROKE_OFF if operation.has_failed else news.LOOK_AGAIN
+                yield from NOTE(gates, 0, operation.token, word, 0, 1)
                 return None
             prefixes = keys.prefixes(operation.prompt)
             own = len(prefixes), operation.token, news.LOOK_AGAIN, operation.read, 1 - TOLERANCE
@@ -152,7 +155,13 @@ class Prefixes:
                     int(mark.is_written),
                 )
             ]
-            found = yield from NOTE([*prefixes, *gates], *own, *marks)
+            brief, whole = NOTE.commands([*prefixes, *gates], *own, *marks)
+            try:
+                found, switch = yield [brief, ("GET", keys.switch)]
+            except NoScriptError:
+                found, switch = yield [whole, ("GET", keys.switch)]
+            if switch is not None:
+                return None
             return tuple(_living(found[start : start + WORDS]) for start in range(0, len(found), WORDS))
 
         return make
@@ -160,7 +169,7 @@ class Prefixes:
     def _let_go(self, operation: Note | Quit) -> None:
         """Of this process's own; without Redis too."""
         if operation.token:
-            failed = isinstance(operation, Quit)
+            failed = isinstance(operation, Quit) and operation.has_failed
             self._ear.tell_waiting(operation.token, news.Heard(News.BROKE_OFF if failed else News.LOOK_AGAIN))
             self._leases.drop(operation.token)
 

@@ -50,9 +50,10 @@ class MemoryPrefixes:
                 case Scout():
                     return self._is_first(operation, "scouted")
                 case Note():
-                    return self._note(operation)
+                    lived = self._note(operation)
+                    return lived if is_on else None
                 case Quit():
-                    return self._let_go(operation.token, News.BROKE_OFF)
+                    return self._let_go(operation.token, News.BROKE_OFF if operation.has_failed else News.LOOK_AGAIN)
                 case Observe():
                     return self._learn(operation)
 
@@ -80,14 +81,14 @@ class MemoryPrefixes:
     def _approach(self, prompt: Prompt, *, is_on: bool) -> Way:
         living = self._living(prompt)
         lag = self._lags.get(prompt.lag_of, NO_LAG)
-        wanted = [
-            digest
+        wanted = {
+            digest: at
             for at in prompt.worth_waiting
             if (living is None or at > living.at) and self._tokens(digest := prompt.prefixes[at].digest) != 0
-        ]
-        for digest in reversed(wanted):
+        }
+        for digest, at in reversed(wanted.items()):
             if (token := self._gates.get(digest)) is not None:
-                return Way(living, held=Held(token, float("inf")), lag=lag, is_on=is_on)
+                return Way(living, held=Held(token, float("inf")), held_at=at, lag=lag, is_on=is_on)
         if not wanted:
             return Way(living, lag=lag, is_on=is_on)
         led = Led(secrets.token_hex(16))

@@ -8,6 +8,7 @@ import anthropic
 import pytest
 
 import aicache
+from aicache.claude import prompting
 from aicache.testing import ClaudeServer
 
 QUESTION: dict[str, Any] = {
@@ -43,6 +44,12 @@ class Asker:
 
     def create(self, *, client: dict[str, Any] | None = None, **changes: Any) -> Any:
         return self.run(lambda c: c.messages.create(**{**QUESTION, **changes}), **(client or {}))
+
+
+@pytest.fixture(autouse=True)
+def _streams_are_asked_for() -> None:
+    """That the stand-in of an earlier test gave none is nothing to this one."""
+    prompting._streamless.clear()
 
 
 @pytest.fixture(params=["sync", "async"])

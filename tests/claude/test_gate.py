@@ -6,8 +6,6 @@ import asyncio
 import contextvars
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import anthropic
@@ -17,63 +15,14 @@ from django.test import override_settings
 
 import aicache
 from aicache.cache import get_cache
-from aicache.ledger import stats
-from aicache.ledger.stats import NOTHING_PROMPTED, PromptStats
 from aicache.testing import ClaudeServer, Reply
 from aicache.testing.isolation import isolated
 from tests.claude.conftest import Asker
+from tests.claude.gating import at_once, gated, prompted, waiting, writes
 from tests.claude.prompts import EPHEMERAL, MODEL, lag, policies, question, report, system
 from tests.claude.together import auntil, in_threads, until
 
 MANY = 12
-
-
-@contextmanager
-def gated(**terms: Any) -> Iterator[None]:
-    """Policies "gated" and "auto", adaptive unless the terms say otherwise."""
-    chosen = {**settings.AICACHE, "POLICIES": policies(**{"settle": "adaptive", **terms})}
-    with override_settings(AICACHE=chosen), isolated():
-        yield
-
-
-def prompted(tenant: str = "acme", model: str = MODEL) -> PromptStats:
-    return stats.unwritten().prompts.get(tenant, {}).get(model, NOTHING_PROMPTED)
-
-
-def waiting() -> int:
-    """How many in this process wait at a gate."""
-    flights = list(get_cache().store.ear._flights.values())
-    return sum(flight.waiters for flight in flights if not flight.news.done())
-
-
-def at_once(asker: Asker, requests: list[dict[str, Any]], *, stream: bool = False) -> list[Any]:
-    """The messages, or what was raised, of calls that are made in one instant."""
-
-    def ask(client: Any, request: dict[str, Any]) -> Any:
-        if not stream:
-            return client.messages.create(**request)
-        with client.messages.stream(**request) as streamed:
-            return streamed.get_final_message()
-
-    async def aask(client: Any, request: dict[str, Any]) -> Any:
-        if not stream:
-            return await client.messages.create(**request)
-        async with client.messages.stream(**request) as streamed:
-            return await streamed.get_final_message()
-
-    if asker.colour == "sync":
-        with asker.client() as client:
-            return in_threads(len(requests), lambda at: ask(client, requests[at]))
-
-    async def asking(client: Any) -> list[Any]:
-        return await asyncio.gather(*(aask(client, request) for request in requests), return_exceptions=True)
-
-    answers: list[Any] = asker.run(asking)
-    return answers
-
-
-def writes(answers: list[Any]) -> int:
-    return sum(answer.usage.cache_creation_input_tokens > 0 for answer in answers)
 
 
 class TestTheReport:

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from aicache.core.policy import Policy
-from aicache.core.prefix import Prompt
+from aicache.core.prefix import Manner, Prompt
 from aicache.core.usage import PromptUse
 
 MODEL: Final = "claude-opus-5"
@@ -44,6 +44,6 @@ def body(path: str, **changes: Any) -> dict[str, Any]:
     return {"model": MODEL, "max_tokens": 10, "system": blocks[:2], "messages": messages, **changes}
 
 
-def prompt(path: str, books: Books | None = None, terms: Any = None, forms: tuple[str, ...] = ("own",)) -> Prompt:
+def prompt(path: str, books: Books | None = None, terms: Any = None, manner: Manner | None = None) -> Prompt:
     policy = Policy("p", prompt_cache={"settle": "adaptive", "max_wait": 3600} if terms is None else terms)
-    return Prompt(body(path), ["url", "workspace"], policy, books or Books(), forms)
+    return Prompt(body(path), ["url", "workspace"], policy, books or Books(), manner or Manner(set()))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from aicache.core.breakpoints import blocks_of
 from aicache.core.policy import Policy
-from aicache.core.prefix import Prefix, Prompt, minimum, tokens_of
+from aicache.core.prefix import Manner, Prefix, Prompt, minimum, tokens_of
 from aicache.core.terms import Terms
 from aicache.core.usage import Mark, Usage
 from aicache.testing.prompt import Prompt as Model
@@ -24,7 +24,7 @@ VARIANTS = st.sampled_from([{}, {}, {"max_tokens": 7}, {"model": "claude-opus-5"
 
 
 def prompt(body: dict[str, Any], scope: tuple[str, ...] = SCOPE, policy: Policy = MEASURED) -> Prompt:
-    return Prompt(body, scope, policy, NOBODY, ())
+    return Prompt(body, scope, policy, NOBODY, Manner(set()))
 
 
 def prefixes(body: dict[str, Any], *scope: str) -> tuple[Prefix, ...]:

@@ -31,7 +31,7 @@ def test_every_promise_is_shown_and_kept(manage: Manage) -> None:
     assert rows[13][1] == "3 miss, 2 hit"
     calls = [row[3] for row in rows[:16]]
     assert calls == ["1", "0", "1", "1", "1", "2", "1", "8", "1", "3", "2", "1", "2", "3", "2", rows[15][3]]
-    assert "(4 paid for it, then 1; 3 waited)" in table
+    assert re.search(r"\(4\s+paid\s+for\s+it,\s+then\s+1;\s+3\s+waited\)", table)
     assert "(differs: body.messages[0])" in table
     assert "(1 hung on helpcentre.article:1)" in table
     assert "In all, 1" in table

@@ -74,6 +74,12 @@ def test_when_it_is_written_all_may_go(any_store: Any) -> None:
     assert 0 <= way.living.age < 5
 
 
+def test_who_is_held_is_told_at_which_of_its_prefixes(any_store: Any) -> None:
+    lead(any_store, "ab")
+    assert come(any_store, "abcd").held_at == 1
+    assert come(any_store, "acd").held_at == 0
+
+
 def test_who_needs_more_leads_for_the_rest(any_store: Any) -> None:
     say(any_store, "ab", token=lead(any_store, "ab"))
 
@@ -100,8 +106,11 @@ def test_a_late_word_frees_nobody_elses_lease(any_store: Any) -> None:
     assert come(any_store, "ab").held.token == second  # type: ignore[union-attr]
 
 
+ENDS = {"written": News.LOOK_AGAIN, "failed": News.BROKE_OFF, "left": News.LOOK_AGAIN}
+
+
 @pytest.mark.parametrize("colour", ["thread", "task"])
-@pytest.mark.parametrize("ends", ["written", "quit"])
+@pytest.mark.parametrize("ends", ENDS)
 def test_who_stays_hears_how_it_ended(any_store: Any, colour: str, ends: str) -> None:
     token = lead(any_store, "ab")
     come(any_store, "ab")
@@ -117,10 +126,10 @@ def test_who_stays_hears_how_it_ended(any_store: Any, colour: str, ends: str) ->
     if ends == "written":
         say(any_store, "ab", token=token)
     else:
-        any_store.perform(Quit(prompt("ab"), token))
+        any_store.perform(Quit(prompt("ab"), token, has_failed=ends == "failed"))
     waiting.join(20)
 
-    assert told == [News.LOOK_AGAIN if ends == "written" else News.BROKE_OFF]
+    assert told == [ENDS[ends]]
     assert time.monotonic() - began < 10
 
 
@@ -199,20 +208,31 @@ class TestOnRedis:
             server.pexpire(gate, 1500)
         until(lambda: all(server.pttl(gate) > 2000 for gate in gates), "a gate is not renewed")
 
-    @pytest.mark.parametrize("ends", ["written", "quit"])
+    def test_a_lease_is_renewed_where_a_shorter_prefix_lives(
+        self, store: Store, server: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(leases, "RENEW_EVERY", 0.05)
+        say(store, "ab")
+        lead(store, "abcd")
+        free, *_, shut = keys_of(store).gates(prompt("abcd"))
+        assert not server.exists(free)
+        server.pexpire(shut, 1500)
+        until(lambda: server.pttl(shut) > 2000, "the gate is not renewed")
+
+    @pytest.mark.parametrize("ends", ENDS)
     def test_another_process_hears_of_it(self, store: Store, site: str, ends: str) -> None:
         other = Store(Address((URL,)), site)
         try:
             token = lead(store, "ab")
             held = come(other, "ab").held
             assert held is not None
-            last = Quit(prompt("ab"), token)
+            last = Quit(prompt("ab"), token, has_failed=ends == "failed")
             end = (lambda: say(store, "ab", token=token)) if ends == "written" else (lambda: store.perform(last))
             said = threading.Timer(0.2, end)
             began = time.monotonic()
             said.start()
             told = other.perform(Stay(prompt("ab"), held.token, 30))
-            assert told is (News.LOOK_AGAIN if ends == "written" else News.BROKE_OFF)
+            assert told is ENDS[ends]
             assert time.monotonic() - began < 5
         finally:
             other.close()

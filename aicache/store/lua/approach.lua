@@ -4,7 +4,8 @@
 -- ARGV: how many prefixes, token, lease in ms, ear of the caller's process ('' = none),
 --       then for each gate which of the prefixes it is of
 -- → which of them lives (0 = none), ms since it was written, its tokens, whether they are exact, whether it was read,
---   whether who wrote it has said so; then 'open', 'led', or 'held', by whom, and for how many ms
+--   whether who wrote it has said so; then 'open'; or 'led', and which of the gates; or 'held', of which of the
+--   prefixes, by whom, and for how many ms
 local count = tonumber(ARGV[1])
 local at, reply = 0, {0, 0, 0, 0, 0, 0}
 for i = count, 1, -1 do
@@ -23,24 +24,26 @@ for i = count + 1, #KEYS do
   local of = tonumber(ARGV[4 + i - count])
   -- One that was found to be too short to be kept is waited for by nobody.
   if of > at and redis.call('HGET', KEYS[of], 'tokens') ~= '0' then
-    table.insert(wanted, KEYS[i])
+    table.insert(wanted, i)
   end
 end
 for i = #wanted, 1, -1 do
-  local token = redis.call('HGET', wanted[i], 'token')
+  local gate = KEYS[wanted[i]]
+  local token = redis.call('HGET', gate, 'token')
   if token then
     if ARGV[4] ~= '' then
-      redis.call('HSET', wanted[i], ARGV[4], 1)
+      redis.call('HSET', gate, ARGV[4], 1)
     end
-    for _, word in ipairs({'held', token, redis.call('PTTL', wanted[i])}) do
+    for _, word in ipairs({'held', tonumber(ARGV[4 + wanted[i] - count]), token, redis.call('PTTL', gate)}) do
       table.insert(reply, word)
     end
     return reply
   end
 end
-for _, gate in ipairs(wanted) do
-  redis.call('HSET', gate, 'token', ARGV[2])
-  redis.call('PEXPIRE', gate, ARGV[3])
-end
 table.insert(reply, #wanted > 0 and 'led' or 'open')
+for _, i in ipairs(wanted) do
+  redis.call('HSET', KEYS[i], 'token', ARGV[2])
+  redis.call('PEXPIRE', KEYS[i], ARGV[3])
+  table.insert(reply, i - count)
+end
 return reply

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from anthropic import APIResponse as Response
@@ -31,9 +32,9 @@ class CacheMiddleware(Middleware):
     client: Any = None
 
     def handle(self, request: Any, call_next: Any) -> Any:
-        made = attempt(self.client, request)
-        if made is None:
+        if (asked := attempt(self.client, request)) is None:
             return call_next(request)
+        made, cache = _with_cache(asked)
 
         def call(form: Form) -> Called:
             response: Any = None
@@ -52,7 +53,7 @@ class CacheMiddleware(Middleware):
 
         served: Served | Reading
         with made.watched():
-            cache, serving = _cache(made), made.serving()
+            serving = made.serving()
             served = made.passed(call("own")) if serving is None or cache is None else cache.serve(serving, call)
         if isinstance(served, Reading):
             return self._begin(made, served, Response)
@@ -62,9 +63,9 @@ class CacheMiddleware(Middleware):
         return response
 
     async def handle_async(self, request: Any, call_next: Any) -> Any:
-        made = attempt(self.client, request)
-        if made is None:
+        if (asked := attempt(self.client, request)) is None:
             return await call_next(request)
+        made, cache = _with_cache(asked, is_here=loop_runs())
 
         async def call(form: Form) -> Called:
             response: Any = None
@@ -83,8 +84,8 @@ class CacheMiddleware(Middleware):
 
         served: Served | AsyncReading
         with made.watched():
-            cache, serving = _cache(made), made.serving()
-            if serving is None or cache is None or (made.ask is None and not loop_runs()):
+            serving = made.serving()
+            if serving is None or cache is None:
                 served = made.passed(await call("own"))
             else:
                 served = await cache.aserve(serving, call)
@@ -116,14 +117,14 @@ class CacheMiddleware(Middleware):
         return given.replayed(served.given, made, told, kind), told
 
 
-def _cache(made: Attempt) -> Cache | None:
-    """None where there is none, and the call does without. Raises ImproperlyConfigured where it does not."""
-    if made.ask is None and made.prompt is None:
-        return None
-    try:
-        return get_cache()
-    except Exception:
-        if made.ask is not None:
-            raise
-        logger.info("a call that passes the cache by is not measured", exc_info=True)
-        return None
+def _with_cache(made: Attempt, *, is_here: bool = True) -> tuple[Attempt, Cache | None]:
+    """What passes the cache by is measured where there is one and it ``is_here``, and passed on untouched where there
+    is none. Raises ImproperlyConfigured where anything else is asked."""
+    if made.ask is not None:
+        return made, get_cache()
+    if made.prompt is not None and is_here:
+        try:
+            return made, get_cache()
+        except Exception:
+            logger.info("a call that passes the cache by is not measured", exc_info=True)
+    return replace(made, prompt=None), None

@@ -13,6 +13,7 @@ import pytest
 from django.test import override_settings
 
 import aicache
+from aicache.claude import middleware
 from aicache.testing import ClaudeServer, Reply
 from aicache.testing.messages import compact, message
 from aicache.testing.received import Received
@@ -227,6 +228,27 @@ class TestWhatPassesTheCacheBy:
         assert all(answer.content[0].text for answer in answers)
         assert calls.last is not None
         assert calls.last.reason == "asked"
+
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_is_left_alone_on_another_event_loop(
+        self, claude: ClaudeServer, monkeypatch: pytest.MonkeyPatch, stream: bool
+    ) -> None:
+        monkeypatch.setattr(middleware, "loop_runs", lambda: False)  # as on trio's
+
+        async def asking() -> Any:
+            async with anthropic.AsyncAnthropic(base_url=claude.url, api_key="k") as plain:
+                client = aicache.wrap(plain)
+                if not stream:
+                    return await client.messages.create(**question("1", system=system()))
+                async with client.messages.stream(**question("1", system=system())) as streamed:
+                    return await streamed.get_final_message()
+
+        with gated():
+            with aicache.scope(tenant="acme", policy="gated", bypass=True) as calls:
+                assert asyncio.run(asking()).content[0].text
+            assert prompted()["writes"] == 0
+        assert calls.last is not None
+        assert (calls.last.status, calls.last.reason) == ("bypass", "asked")
 
     def test_is_not_measured_while_the_fleet_is_switched_off(self, asker: Asker, claude: ClaudeServer) -> None:
         from aicache.cache import get_cache

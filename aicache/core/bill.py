@@ -12,7 +12,7 @@ from aicache.core.prefix import Prompt
 from aicache.core.usage import Living, PromptUse, State, Usage, miss_reason, redundant, was_read
 
 # Of the time that its caller gives it a call may spend so much here.
-SHARE: Final = 0.25
+SHARE: Final = 0.5
 
 
 class Bill:

@@ -114,11 +114,11 @@ def test_a_plain_call_that_leads_has_no_more_time_than_its_caller_gives_it(asker
 class TestACallersTime:
     def test_is_not_spent_at_the_gate(self, asker: Asker, claude: ClaudeServer) -> None:
         prefix = system()
-        claude.script(Reply.text("Slow.", latency=1.5))
+        claude.script(Reply.text("Slow.", latency=1.9))
         with gated(max_wait=60), aicache.scope(tenant="acme", policy="gated") as calls:
             at_once(asker, [question(f"{at}", system=prefix) for at in range(3)], timeout=2.0)
 
-        assert all(call.waited < 0.9 for call in calls)  # a quarter of it, on a busy machine
+        assert all(call.waited < 1.5 for call in calls)  # half of it, on a busy machine
 
     def test_who_is_tried_again_has_waited(self, asker: Asker, claude: ClaudeServer) -> None:
         prefix = system()

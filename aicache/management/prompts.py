@@ -12,8 +12,8 @@ from aicache.ledger.stats import NOTHING_PROMPTED, PromptStats, Stats
 def cells(found: Stats) -> tuple[list[list[str]], list[list[str]]]:
     """→ the lines of the head, and one for each tenant and model."""
     head = [
-        ["", "", "calls", "calls", "calls", "dollars", "calls", "seconds", "dollars", "dollars"],
-        ["tenant", "model", "read", "wrote", "wrote again", "lost", "waited", "waited", "saved", "net"],
+        ["", "", "calls", "calls", "redundant", "dollars", "calls", "seconds", "dollars", "dollars"],
+        ["tenant", "model", "read", "wrote", "writes", "lost", "waited", "waited", "saved", "net"],
     ]
     return head, [
         _row(tenant, model, figures) for tenant, models in found.prompts.items() for model, figures in models.items()
@@ -37,8 +37,8 @@ def notes(found: Stats) -> Iterator[tuple[str, str]]:
     total = NOTHING_PROMPTED
     for models in found.prompts.values():
         total = sum(models.values(), total)
-    yield "wrote", "paid for writing a prefix of the prompt; again: though it lived, and could have been read"
-    yield "lost", "what writing again cost beyond reading"
+    yield "redundant", "calls that paid for writing a prefix of the prompt that lived, and could have been read"
+    yield "lost", "what these writes cost beyond reading"
     yield "saved", "what waiting at the gate has saved, less what that cost; net: less what was lost all the same"
     if total["unpriced"]:
         yield (

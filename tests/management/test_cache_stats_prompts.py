@@ -89,15 +89,15 @@ def several() -> None:
 TABLE = """\
 At the provider's prompt cache
 
-                          calls  calls        calls  dollars   calls  seconds   dollars   dollars
-tenant  model              read  wrote  wrote again     lost  waited   waited     saved       net
-─────────────────────────────────────────────────────────────────────────────────────────────────
-globex  claude-haiku-4-5  2,800    200            0  $0.0000     190  1,234.6  -$0.0001  -$0.0001
-acme    claude-opus-5        10      9            9  $1.4140       0      0.0   $0.0000  -$1.4140
-acme    claude-sonnet-5   1,150     52            2  $0.0184      49     61.2   $0.4508   $0.4324
+                          calls  calls  redundant  dollars   calls  seconds   dollars   dollars
+tenant  model              read  wrote     writes     lost  waited   waited     saved       net
+───────────────────────────────────────────────────────────────────────────────────────────────
+globex  claude-haiku-4-5  2,800    200          0  $0.0000     190  1,234.6  -$0.0001  -$0.0001
+acme    claude-opus-5        10      9          9  $1.4140       0      0.0   $0.0000  -$1.4140
+acme    claude-sonnet-5   1,150     52          2  $0.0184      49     61.2   $0.4508   $0.4324
 
-wrote     paid for writing a prefix of the prompt; again: though it lived, and could have been read
-lost      what writing again cost beyond reading
+redundant calls that paid for writing a prefix of the prompt that lived, and could have been read
+lost      what these writes cost beyond reading
 saved     what waiting at the gate has saved, less what that cost; net: less what was lost all the same
 unpriced  of so many calls it is not known what they lost or saved, which counts as nothing: 3
 misses    system_changed 1,004, other 1
@@ -107,21 +107,21 @@ misses    system_changed 1,004, other 1
 NARROW = """\
 At the provider's prompt cache
 
-tenant                       globex           acme             acme
-model              claude-haiku-4-5  claude-opus-5  claude-sonnet-5
-───────────────────────────────────────────────────────────────────
-calls read                    2,800             10            1,150
-calls wrote                     200              9               52
-calls wrote again                 0              9                2
-dollars lost                $0.0000        $1.4140          $0.0184
-calls waited                    190              0               49
-seconds waited              1,234.6            0.0             61.2
-dollars saved              -$0.0001        $0.0000          $0.4508
-dollars net                -$0.0001       -$1.4140          $0.4324
+tenant                      globex           acme             acme
+model             claude-haiku-4-5  claude-opus-5  claude-sonnet-5
+──────────────────────────────────────────────────────────────────
+calls read                   2,800             10            1,150
+calls wrote                    200              9               52
+redundant writes                 0              9                2
+dollars lost               $0.0000        $1.4140          $0.0184
+calls waited                   190              0               49
+seconds waited             1,234.6            0.0             61.2
+dollars saved             -$0.0001        $0.0000          $0.4508
+dollars net               -$0.0001       -$1.4140          $0.4324
 
-wrote     paid for writing a prefix of the prompt; again: though it lived, and
+redundant calls that paid for writing a prefix of the prompt that lived, and
           could have been read
-lost      what writing again cost beyond reading
+lost      what these writes cost beyond reading
 saved     what waiting at the gate has saved, less what that cost; net: less
           what was lost all the same
 unpriced  of so many calls it is not known what they lost or saved, which counts
@@ -169,14 +169,14 @@ def test_there_is_no_table_where_nothing_was_done() -> None:
     called("acme", 5)
     out, _ = told()
     assert "acme" in out
-    for word in ("prompt cache\n", "again", "unpriced", "misses"):
+    for word in ("prompt cache\n", "redundant", "unpriced", "misses"):
         assert word not in out
     assert as_json() == {"acme": {}}
 
 
 def test_nothing_is_said_of_prices_and_misses_where_there_is_nothing_to_say() -> None:
     prompted("acme", "claude-opus-5", reads=1)
-    _, _, notes = shown().partition("\n\nwrote")
+    _, _, notes = shown().partition("\n\nredundant")
     assert [line[:8].rstrip() for line in notes.splitlines()[1:]] == ["lost", "saved"]
 
 

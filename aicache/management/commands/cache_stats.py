@@ -170,7 +170,7 @@ def _line(cells: list[str], widths: list[int], names: int = 1) -> str:
 
 
 def _note(name: str, text: str, columns: int) -> str:
-    return "\n".join(wrap(text, columns, initial_indent=f"{name:<8}  ", subsequent_indent=" " * 10))
+    return "\n".join(wrap(text, columns, initial_indent=f"{name:<9} ", subsequent_indent=" " * 10))
 
 
 def _notes(found: Stats) -> Iterator[tuple[str, str]]:

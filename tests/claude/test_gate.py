@@ -282,7 +282,7 @@ class TestAPlainLeader:
 
     @pytest.mark.parametrize(
         ("kind", "raised"),
-        [("overloaded_error", anthropic.InternalServerError), ("rate_limit_error", anthropic.RateLimitError)],
+        [("overloaded_error", anthropic.APIStatusError), ("rate_limit_error", anthropic.RateLimitError)],
     )
     def test_whose_stream_says_an_error_raises_what_a_plain_call_would(
         self, asker: Asker, claude: ClaudeServer, kind: str, raised: type[Exception]
@@ -362,7 +362,7 @@ def test_a_prewarm_that_is_refused_costs_its_caller_nothing(asker: Asker, claude
 def test_a_prewarm_whose_call_fails_is_counted_once_and_costs_what_it_cost(asker: Asker, claude: ClaudeServer) -> None:
     claude.script(Reply.text("Warm."), Reply.error(529))
     with gated(leader="prewarm"):
-        with aicache.scope(tenant="acme", policy="gated"), pytest.raises(anthropic.InternalServerError):
+        with aicache.scope(tenant="acme", policy="gated"), pytest.raises(anthropic.APIStatusError):
             asker.create(**question("one", system=system()))
         counted = prompted()
 

@@ -43,6 +43,11 @@ class Calls:
             self._by_call.pop(call, None)
             self._by_call[call] = info
 
+    def earlier(self, call: str) -> CallInfo | None:
+        """What is known of a call by now."""
+        with self._lock:
+            return self._by_call.get(call)
+
     def __repr__(self) -> str:
         return f"<Calls: {', '.join(info.status for info in self) or 'none'}>"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -113,6 +114,11 @@ class Frame:
     def record(self, call: str, info: CallInfo) -> None:
         for calls in self.calls:
             calls.record(call, info)
+
+    def waited(self, call: str) -> float:
+        """Seconds that a call has waited in its earlier attempts; infinite, where nobody knows."""
+        known = (calls.earlier(call) for calls in self.calls)
+        return next((earlier.waited for earlier in known if earlier is not None), math.inf)
 
 
 def purged_here(ask: Ask) -> bool:

@@ -149,13 +149,12 @@ class IdempotencyKey(models.Model):
         return self.name
 
 
-class CallCount(models.Model):
+class Counted(models.Model):
     """What one process counted for one tenant in one minute: whole figures, which only that process writes.
 
     So a row that is written twice, or late, is right all the same. Older ones are one for each hour, of no process: "".
-    ``minute``: unix seconds of its beginning. ``owner``: digest of the tenant, "" for calls of nobody's. The rest are
-    numbers of calls, but ``upstream_calls`` of requests that were sent, ``unpriced`` of answers served without upstream
-    whose price is not known, ``saved_tokens``, and billionths of a dollar. One that is not complete may be negative.
+    ``minute``: unix seconds of its beginning. ``owner``: digest of the tenant, "" for calls of nobody's. Money is in
+    billionths of a dollar.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -164,6 +163,17 @@ class CallCount(models.Model):
     owner = models.CharField(max_length=32, blank=True, editable=False)
     tenant = models.CharField(_("tenant"), max_length=LONGEST_LABEL, blank=True)
     everybody = models.BooleanField(_("everybody's"), default=False)
+
+    class Meta:
+        abstract = True
+
+
+class CallCount(Counted):
+    """How calls ended: numbers of calls, but ``upstream_calls`` of requests that were sent, ``unpriced`` of answers
+    served without upstream whose price is not known, ``saved_tokens``, and money. One that is not complete may be
+    negative.
+    """
+
     hit = models.BigIntegerField(default=0)
     stale = models.BigIntegerField(default=0)
     semantic = models.BigIntegerField(default=0)
@@ -190,19 +200,12 @@ class CallCount(models.Model):
         return f"{self.tenant} {self.minute}"
 
 
-class PromptCount(models.Model):
-    """What calls did at the provider's prompt cache, in one minute or hour, of one tenant and model; as CallCount.
+class PromptCount(Counted):
+    """What calls did at the provider's prompt cache, by the model that was asked.
 
     ``redundant_*``: of a prefix that lived when it was written again. ``missed_*``: how often the provider said so.
-    Money is in billionths of a dollar.
     """
 
-    id = models.BigAutoField(primary_key=True)
-    process = models.CharField(max_length=32, blank=True, editable=False)
-    minute = models.BigIntegerField()
-    owner = models.CharField(max_length=32, blank=True, editable=False)
-    tenant = models.CharField(_("tenant"), max_length=LONGEST_LABEL, blank=True)
-    everybody = models.BooleanField(_("everybody's"), default=False)
     model = models.CharField(_("model"), max_length=LONGEST_LABEL, blank=True)
     reads = models.BigIntegerField(default=0)
     writes = models.BigIntegerField(default=0)

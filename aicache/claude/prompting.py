@@ -35,7 +35,8 @@ class Forms(set[Form]):
 
     def discard(self, form: Any, /) -> None:
         super().discard(form)
-        _streamless[self._url] = time.monotonic() + ASK_AGAIN
+        if form == "stream":
+            _streamless[self._url] = time.monotonic() + ASK_AGAIN
 
 
 def prompt_of(
@@ -49,18 +50,23 @@ def prompt_of(
 ) -> Prompt:
     """``headers``: those that will be sent, in lower case. ``shared``: who has the workspace, where the request does
     not say."""
+    return Prompt(body, lambda: _scope(url, body, headers, shared), policy, books, manner)
+
+
+def _scope(url: str, body: Mapping[str, Any], headers: Mapping[str, str], shared: str) -> list[str]:
     own = {name: value for name, value in headers.items() if name.startswith("anthropic-") and name != BETAS}
     workspace = "named" if WORKSPACE in own or "workspace_id" in body else shared
     betas = sorted({beta.strip() for beta in headers.get(BETAS, "").split(",")} - {""})
-    scope = [url, workspace, *betas, *(f"{name}: {value}" for name, value in sorted(own.items()))]
-    return Prompt(body, scope, policy, books, manner)
+    return [url, workspace, *betas, *(f"{name}: {value}" for name, value in sorted(own.items()))]
 
 
-def manner_of(client: Any, url: str, request: Any, body: Mapping[str, Any], timeout: float | None) -> Manner:
+def manner_of(
+    client: Any, url: str, request: Any, body: Mapping[str, Any], timeout: float | None, waited: float
+) -> Manner:
     forms: list[Form] = ["prewarm"] if isinstance(client, NO_EVENTS) else ["stream", "prewarm"]
     if request.stream or body.get("max_tokens") == 0:  # that is a pre-warm already
         forms = []
-    return Manner(Forms(url, forms), timeout, is_retried=request.retries_taken > 0)
+    return Manner(Forms(url, forms), timeout, waited)
 
 
 def outgoing(request: Any, prompt: Prompt | None, form: Form, client: Any) -> Any:

@@ -49,7 +49,8 @@ class Attempt:
     """``ask`` is None where the call passes the cache by, with ``status`` and ``reason`` saying why.
 
     ``call`` is the same for all attempts of a call. ``tenant``: whose it counts as, None for nobody's. ``prompt``: as
-    the provider's prompt cache sees it. ``credential``: a digest of what it is authorised with.
+    the provider's prompt cache sees it. ``credential``: a digest of what it is authorised with. ``before``: seconds
+    that earlier attempts have waited.
     """
 
     client: Any
@@ -65,6 +66,7 @@ class Attempt:
     pin: Pin | None = None
     prompt: Prompt | None = None
     credential: str = ""
+    before: float = 0.0
 
     def serving(self) -> Serving | None:
         """How it is answered; None: by its own call, of which nothing needs to be known."""
@@ -87,8 +89,9 @@ class Attempt:
         """Its own ask; of what passes the cache by, one that says how its stream is to be read."""
         if self.ask is not None:
             return self.ask
-        policy = get_settings().policy(self.frame.policy or get_settings().default_policy)
-        return Ask("", "", "", policy, streams=bool(self.request.stream))
+        if self.prompt is None:
+            raise LookupError("nobody looks at its answer")
+        return Ask("", "", "", self.prompt.policy, streams=bool(self.request.stream))
 
     @property
     def is_plain(self) -> bool:
@@ -100,7 +103,8 @@ class Attempt:
         return Served("error" if failed else self.status, self.reason, own=called)
 
     def info(self, served: Served) -> CallInfo:
-        return CallInfo.of(served, self.ask.key if self.ask else "", self.names)
+        info = CallInfo.of(served, self.ask.key if self.ask else "", self.names)
+        return replace(info, waited=info.waited + self.before) if 0 < self.before < math.inf else info
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -133,16 +137,17 @@ def attempt(client: Any, request: Any) -> Attempt | None:
     base_url = f"{target.scheme}://{target.netloc}" if target.netloc else str(client.base_url).rstrip("/")
     call = request.options.idempotency_key or uuid.uuid4().hex
     url = f"{base_url}{target.path}"
+    before = frame.waited(call) if request.retries_taken else 0.0
 
     def prompted(tenant: Tenant | None, headers: Mapping[str, str], credential: str) -> Prompt:
         shared = f"name {settings.workspace}" if settings.workspace else f"credential {credential}"
-        manner = manner_of(client, url, request, body, _timeout(client, request))
+        manner = manner_of(client, url, request, body, _timeout(client, request), before)
         return prompt_of(url, body, headers, shared, policy, Books(tenant), manner)
 
     def passes_by(status: Status, reason: str = "", read: Reading | None = None, *, unseen: bool = False) -> Attempt:
         names = frame.named if read is None else read.names
         whose = tenant if tenant is not None or status == "unscoped" else counting.whose(current_tenant)
-        passing = Attempt(client, request, url, call, frame, whose, None, status, reason, names)
+        passing = Attempt(client, request, url, call, frame, whose, None, status, reason, names, before=before)
         if unseen or not is_message:
             return passing
         headers = _headers(client, request)
@@ -212,7 +217,7 @@ def attempt(client: Any, request: Any) -> Attempt | None:
         return passes_by("bypass", "uncommitted:answer", read)
     status: Status = "miss" if reason is None else "bypass"
     pin = None if name is None else Pin(name, ask, question)
-    own = prompt, credential
+    own = prompt, credential, before
     return Attempt(client, request, url, call, frame, tenant, ask, status, reason or "", read.names, pin, *own)
 
 

@@ -24,7 +24,7 @@ class Bill:
         self.waited = 0.0
         self.has_stayed = self.has_settled = False
         self._prompt = prompt
-        self._before = waited
+        self._before = prompt.waited + waited
         self._untold = 0.0  # of what it waited, in the books
         self._is_noted = self._has_prewarmed = False
         self._prewarm_usd: Decimal | None = None
@@ -33,11 +33,8 @@ class Bill:
 
     @property
     def left(self) -> float:
-        """Seconds for which it may still wait: no more than the policy says, and than leaves time for its call. Who is
-        tried again has waited."""
+        """Seconds for which it may still wait: no more than the policy says, and than leaves time for its call."""
         prompt = self._prompt
-        if prompt.is_retried:
-            return 0.0
         most = prompt.terms.max_wait if prompt.timeout is None else min(prompt.terms.max_wait, prompt.timeout * SHARE)
         return max(float(most) - self._before - self.waited, 0.0)
 

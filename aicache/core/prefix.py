@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, MutableSet, Sequence
+from collections.abc import Callable, Mapping, MutableSet, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -73,31 +73,36 @@ class Prefix:
 @dataclass(frozen=True, slots=True)
 class Manner:
     """How its call is made. ``forms``: in which it may be where others wait for it; what upstream turns out not to take
-    is taken out of it. ``timeout``: seconds that its caller gives it. ``is_retried``: it has failed before."""
+    is taken out of it. ``timeout``: seconds that its caller gives it. ``waited``: seconds before earlier attempts."""
 
     forms: MutableSet[Any]
     timeout: float | None = None
-    is_retried: bool = False
+    waited: float = 0.0
 
 
 class Prompt:
-    """``scope``: what parts the prefixes of equal requests, such as the workspace; first where it is sent.
+    """``scope``: gives what parts the prefixes of equal requests, such as the workspace; first where it is sent.
 
-    All that takes time is done when it is asked for, and once.
+    All that takes time is done when it is asked for, and once: a call that is answered by the cache asks for nothing.
     """
 
     def __init__(
-        self, body: Mapping[str, Any], scope: Sequence[str], policy: Policy, books: Books, manner: Manner
+        self, body: Mapping[str, Any], scope: Callable[[], Sequence[str]], policy: Policy, books: Books, manner: Manner
     ) -> None:
         self.given = body
         self.policy = policy
         self.books = books
-        self.forms, self.timeout, self.is_retried = manner.forms, manner.timeout, manner.is_retried
-        self._scope = scope
+        self.forms, self.timeout, self.waited = manner.forms, manner.timeout, manner.waited
+        self._scope_of = scope
+        self._root = ""
 
     @property
     def model(self) -> str:
         return model if isinstance(model := self.given.get("model"), str) else ""
+
+    @cached_property
+    def _scope(self) -> list[str]:
+        return list(self._scope_of())
 
     @cached_property
     def terms(self) -> Terms:
@@ -163,7 +168,7 @@ class Prompt:
             return []
         wanted = {mark - back for mark in marks for back in range(LOOK_BACK + 1)}
         meant = meaning(body)
-        chain = hashlib.sha256(canonical([list(self._scope), _apart(meant)]))
+        chain = hashlib.sha256(canonical([self._scope, _apart(meant)]))
         found, tokens = [], 0
         for position, (place, block) in enumerate(blocks_of(meant)):
             text = canonical([place, block])

@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 
 from aicache.conf import get_settings
 from aicache.ledger import rows
-from aicache.ledger.stats import HOUR, PROMPT_SUMMED, SUMMED
+from aicache.ledger.stats import HOUR
 
 # No process writes minutes that are so old: see ``counts.APART_FOR``.
 KEPT: Final = timedelta(hours=48)
@@ -33,31 +33,24 @@ def compact() -> int:
         return 0
     gone = 0
     before = int(time.time() - KEPT.total_seconds()) // HOUR * HOUR
-    for counted, whose, summed in _tables():
-        while batch := _roll_up(counted, whose, summed, before, using):
+    for table in (rows.CALLS, rows.PROMPTS):
+        while batch := _roll_up(table, before, using):
             gone += batch
     return gone + _forget(using)
 
 
-def _tables() -> list[tuple[Any, tuple[str, ...], tuple[str, ...]]]:
-    """Models, what their figures are told apart by, and what is added up."""
-    from aicache.models import CallCount, PromptCount
-
-    return [(CallCount, ("owner",), SUMMED), (PromptCount, ("owner", "model"), PROMPT_SUMMED)]
-
-
-def _roll_up(counted: Any, whose: tuple[str, ...], summed: tuple[str, ...], before: int, using: str) -> int:
-    counts = counted.objects.using(using)
+def _roll_up(table: rows.Table, before: int, using: str) -> int:
+    counts = table.rows.objects.using(using)
     minutes: list[Any] = list(
-        counts.filter(minute__lt=before).exclude(process="").order_by("minute", *whose)[:BATCH].values()
+        counts.filter(minute__lt=before).exclude(process="").order_by("minute", *table.whose)[:BATCH].values()
     )
     if not minutes:
         return 0
-    places = {_place(found, whose) for found in minutes}
+    places = {_place(found, table) for found in minutes}
     of_hours = Q(process="", minute__in={hour for hour, *_ in places}, owner__in={owner for _, owner, *_ in places})
     several: list[Any] = list(counts.filter(of_hours).values())  # an hour of the one, a tenant of the other, among them
-    hours = [found for found in several if _place(found, whose) in places]
-    whole = [counted(process="", **fields) for fields in _summed([*minutes, *hours], whose, summed)]
+    hours = [found for found in several if _place(found, table) in places]
+    whole = [table.rows(process="", **fields) for fields in _summed([*minutes, *hours], table)]
     replaced = [found["id"] for found in (*minutes, *hours)]
     try:
         with transaction.atomic(using=using):
@@ -71,23 +64,19 @@ def _roll_up(counted: Any, whose: tuple[str, ...], summed: tuple[str, ...], befo
     return len(minutes)
 
 
-def _summed(found: Iterable[dict[str, Any]], whose: tuple[str, ...], summed: tuple[str, ...]) -> list[dict[str, Any]]:
+def _summed(found: Iterable[dict[str, Any]], table: rows.Table) -> list[dict[str, Any]]:
     whole: dict[tuple[Any, ...], dict[str, Any]] = {}
     for one in found:
-        place = _place(one, whose)
-        named = {"minute": place[0], **{name: one[name] for name in (*whose, *rows.WHOSE)}}
-        fields = whole.setdefault(place, {**named, **dict.fromkeys(summed, 0)})
-        fields.update({name: fields[name] + one[name] for name in summed})
+        place = _place(one, table)
+        named = {"minute": place[0], **{name: one[name] for name in (*table.whose, *rows.WHOSE)}}
+        fields = whole.setdefault(place, {**named, **dict.fromkeys(table.summed, 0)})
+        fields.update({name: fields[name] + one[name] for name in table.summed})
     return list(whole.values())
 
 
-def _place(found: dict[str, Any], whose: tuple[str, ...]) -> tuple[Any, ...]:
-    return (_hour(found), *(found[name] for name in whose))
-
-
-def _hour(found: dict[str, Any]) -> int:
-    minute: int = found["minute"]
-    return minute // HOUR * HOUR
+def _place(found: dict[str, Any], table: rows.Table) -> tuple[Any, ...]:
+    """Of the hour that it is rolled up to."""
+    return table.place({**found, "minute": found["minute"] // HOUR * HOUR})
 
 
 def _forget(using: str) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
+from django.apps import apps
 from django.db import connections, router
 from django.db.models import Model
 from django.db.models.functions import Now
@@ -23,8 +25,27 @@ AT_ONCE: Final = 200
 NANO: Final = Decimal(10) ** 9
 MONEY: Final = ("saved_nano_usd", "premium_nano_usd")
 WHOSE: Final = ("tenant", "everybody")
-CELL: Final = ("process", "minute", "owner")
-PROMPT_CELL: Final = (*CELL, "model")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of one process, or of none, in one minute or hour. ``whose``: what their figures are told apart by besides;
+    ``summed``: those that are added up. ``model``: by name, as models are not to be had before Django is set up."""
+
+    model: str
+    whose: tuple[str, ...]
+    summed: tuple[str, ...]
+
+    @property
+    def rows(self) -> Any:
+        return apps.get_model("aicache", self.model)
+
+    def place(self, row: Mapping[str, Any]) -> tuple[Any, ...]:
+        return (row["minute"], *(row[name] for name in self.whose))
+
+
+CALLS: Final = Table("CallCount", ("owner",), (*FIGURES, *MONEY))
+PROMPTS: Final = Table("PromptCount", ("owner", "model"), (*PROMPT_FIGURES, *PROMPT_MONEY))
 
 
 class NoPlace(Exception):
@@ -37,31 +58,27 @@ class NoPlace(Exception):
 
 def find_place(using: str) -> None:
     """Raises NoPlace, and what the database does."""
-    from aicache.models import CallCount, PromptCount
-
     chosen = connections.settings.get(using, {})
     if chosen.get("ENGINE", "django.db.backends.dummy") == "django.db.backends.dummy":
         raise NoPlace("there is no database", is_meant=True)
-    if not router.allow_migrate_model(using, CallCount):
+    if not all(router.allow_migrate_model(using, table.rows) for table in (CALLS, PROMPTS)):
         raise NoPlace(f"the site's routers want none in the database {using!r}", is_meant=True)
     connection = connections[using]
     with connection.cursor() as cursor:
-        tables = connection.introspection.table_names(cursor)
-        if not {CallCount._meta.db_table, PromptCount._meta.db_table} <= {*tables}:
+        there = connection.introspection.table_names(cursor)
+        if not {table.rows._meta.db_table for table in (CALLS, PROMPTS)} <= {*there}:
             raise NoPlace(f'the database {using!r} lacks their tables: run "manage.py migrate --database {using}"')
 
 
 def write_cells(cells: Sequence[Cell], process: str, *, using: str) -> None:
     """Raises what the database does; some may then be written."""
-    from aicache.models import CallCount, PromptCount
-
-    for start in range(0, len(cells), AT_ONCE):
-        some = [CallCount(**row(cell, process)) for cell in cells[start : start + AT_ONCE]]
-        _upsert(CallCount, some, CELL, (*WHOSE, *FIGURES, *MONEY), using)
-    prompts = [found for cell in cells for found in prompt_rows(cell, process)]
-    for start in range(0, len(prompts), AT_ONCE):
-        counted = [PromptCount(**found) for found in prompts[start : start + AT_ONCE]]
-        _upsert(PromptCount, counted, PROMPT_CELL, (*WHOSE, *PROMPT_FIGURES, *PROMPT_MONEY), using)
+    for table, found in (
+        (CALLS, [row(cell, process) for cell in cells]),
+        (PROMPTS, [one for cell in cells for one in prompt_rows(cell, process)]),
+    ):
+        for start in range(0, len(found), AT_ONCE):
+            some = [table.rows(**fields) for fields in found[start : start + AT_ONCE]]
+            _upsert(table.rows, some, ("process", "minute", *table.whose), (*WHOSE, *table.summed), using)
 
 
 def write_process(process: Process, flushed: int, announced: int, *, using: str) -> None:

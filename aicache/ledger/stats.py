@@ -14,11 +14,11 @@ from django.db.models.functions import Now
 
 from aicache.core.tags import EVERYBODY
 from aicache.ledger.counting import get_flusher
-from aicache.ledger.counts import FIGURES, MINUTE, STATUSES
+from aicache.ledger.counts import MINUTE, STATUSES
 from aicache.ledger.flusher import Flusher
 from aicache.ledger.process import Process
-from aicache.ledger.prompts import MISSED, PROMPT_FIGURES, PROMPT_MONEY
-from aicache.ledger.rows import MONEY, NANO, WHOSE, prompt_rows, row
+from aicache.ledger.prompts import MISSED
+from aicache.ledger.rows import CALLS, NANO, PROMPTS, WHOSE, Table, prompt_rows, row
 from aicache.tenants import ONLY, tenant_digest
 
 HOUR: Final = 60 * MINUTE
@@ -28,8 +28,6 @@ UNSEEN: Final = 5.0
 SERVED: Final = ("hit", "stale", "semantic", "coalesced")
 FORMULA: Final = f"({' + '.join(SERVED)}) ÷ (those + miss)"
 LABELS: Final[dict[str, str]] = {"": "(nobody)", EVERYBODY: "(everybody)", tenant_digest(ONLY): "(the site)"}
-SUMMED: Final = (*FIGURES, *MONEY)
-PROMPT_SUMMED: Final = (*PROMPT_FIGURES, *PROMPT_MONEY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ class Figures:
         return self.numbers[name]
 
     def __add__(self, other: Figures) -> Figures:
-        return Figures({name: self[name] + other[name] for name in SUMMED})
+        return Figures({name: self[name] + other[name] for name in CALLS.summed})
 
     @property
     def calls(self) -> int:
@@ -65,7 +63,7 @@ class Figures:
         return (self["saved_nano_usd"] - self["premium_nano_usd"]) / NANO
 
 
-NOTHING: Final = Figures(dict.fromkeys(SUMMED, 0))
+NOTHING: Final = Figures(dict.fromkeys(CALLS.summed, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ class PromptStats:
         return self.numbers[name]
 
     def __add__(self, other: PromptStats) -> PromptStats:
-        return PromptStats({name: self[name] + other[name] for name in PROMPT_SUMMED})
+        return PromptStats({name: self[name] + other[name] for name in PROMPTS.summed})
 
     @property
     def waited(self) -> float:
@@ -107,7 +105,7 @@ class PromptStats:
         return {reason: self[name] for reason, name in MISSED.items() if self[name]}
 
 
-NOTHING_PROMPTED: Final = PromptStats(dict.fromkeys(PROMPT_SUMMED, 0))
+NOTHING_PROMPTED: Final = PromptStats(dict.fromkeys(PROMPTS.summed, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +130,12 @@ def read(using: str, *, since: float | None = None, tenant: str | None = None) -
     ``tenant``: only the one that is called so. Whole minutes are counted, and of what is older than 48 hours whole
     hours, the one of ``since`` among them.
     """
-    from aicache.models import CallCount, PromptCount
-
     since, flusher = _whole(since), get_flusher()
     chosen = None if tenant is None else _owner(tenant)
     # In this order: what is written between the two is in both, and the older one is taken, which is complete.
     known = _known(flusher, chosen, since or 0)
-    calls = _rows(CallCount, CALLS, using, flusher, chosen, since or 0, known.calls)
-    prompts = _rows(PromptCount, PROMPTS, using, flusher, chosen, since or 0, known.prompts)
+    calls = _rows(CALLS, using, flusher, chosen, since or 0, known.calls)
+    prompts = _rows(PROMPTS, using, flusher, chosen, since or 0, known.prompts)
     return _stats(calls, prompts, _lost(using, flusher.process, since), since)
 
 
@@ -158,27 +154,13 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
-    """``whose``: what its figures are told apart by. ``summed``: those that are added up."""
-
-    whose: tuple[str, ...]
-    summed: tuple[str, ...]
-
-
-CALLS: Final = _Table(("owner",), SUMMED)
-PROMPTS: Final = _Table(("owner", "model"), PROMPT_SUMMED)
-
-
-@dataclass(frozen=True, slots=True)
 class _Known:
     calls: list[Row]
     prompts: list[Row]
 
 
-def _rows(
-    counted_as: Any, table: _Table, using: str, flusher: Flusher, chosen: str | None, since: float, known: list[Row]
-) -> list[Row]:
-    counted = counted_as.objects.using(using).filter(
+def _rows(table: Table, using: str, flusher: Flusher, chosen: str | None, since: float, known: list[Row]) -> list[Row]:
+    counted = table.rows.objects.using(using).filter(
         Q(minute__gte=since) | Q(process="", minute__gte=since // HOUR * HOUR)
     )
     if chosen is not None:
@@ -186,13 +168,9 @@ def _rows(
     mine = Q(process=flusher.process.id, minute__gte=min((row["minute"] for row in known), default=NEVER))
     sums = {name: Sum(name) for name in table.summed}
     others = counted.exclude(mine).values(*table.whose, *WHOSE).order_by().annotate(**sums)
-    places = {_cell(row, table) for row in known}
-    own = (written for written in counted.filter(mine).values() if _cell(written, table) not in places)
+    places = {table.place(row) for row in known}
+    own = (written for written in counted.filter(mine).values() if table.place(written) not in places)
     return [*others, *own, *known]
-
-
-def _cell(row: Row, table: _Table) -> tuple[Any, ...]:
-    return (row["minute"], *(row[name] for name in table.whose))
 
 
 def _known(flusher: Flusher, chosen: str | None, since: float) -> _Known:
@@ -202,8 +180,8 @@ def _known(flusher: Flusher, chosen: str | None, since: float) -> _Known:
         found = row(cell, flusher.process.id)
         if found["minute"] < since or chosen not in (None, found["owner"]):
             continue
-        calls[_cell(found, CALLS)] = found
-        prompts.update({_cell(one, PROMPTS): one for one in prompt_rows(cell, flusher.process.id)})
+        calls[CALLS.place(found)] = found
+        prompts.update({PROMPTS.place(one): one for one in prompt_rows(cell, flusher.process.id)})
     return _Known([*calls.values()], [*prompts.values()])
 
 
@@ -211,12 +189,12 @@ def _stats(calls: list[Row], prompts: list[Row], lost: int, since: float | None)
     labels = _labels([*calls, *prompts])
     numbers: dict[str, Counter[str]] = {}
     for found in calls:
-        numbers.setdefault(labels[found["owner"]], Counter()).update({name: int(found[name]) for name in SUMMED})
+        numbers.setdefault(labels[found["owner"]], Counter()).update({name: int(found[name]) for name in CALLS.summed})
     figures = {label: Figures({**NOTHING.numbers, **counter}) for label, counter in numbers.items()}
     prompted: dict[str, dict[str, PromptStats]] = {}
     for found in prompts:
         models = prompted.setdefault(labels[found["owner"]], {})
-        own = PromptStats({name: int(found[name]) for name in PROMPT_SUMMED})
+        own = PromptStats({name: int(found[name]) for name in PROMPTS.summed})
         models[found["model"]] = models.get(found["model"], NOTHING_PROMPTED) + own
         figures.setdefault(labels[found["owner"]], NOTHING)
     figures = dict(sorted(figures.items(), key=lambda one: (-one[1].calls, one[0])))

@@ -120,6 +120,24 @@ class TestACallersTime:
 
         assert all(call.waited < 1.5 for call in calls)  # half of it, on a busy machine
 
+    def test_of_who_is_tried_again_is_told_whole(self, asker: Asker, claude: ClaudeServer) -> None:
+        prefix = system()
+        claude.script(Reply.text("Slow.", latency=2.0), Reply.error(529), Reply.text("Here you are."))
+        with gated(max_wait=0.3), aicache.scope(tenant="acme", policy="gated") as calls:
+            at_once(asker, [question(f"{at}", system=prefix) for at in range(2)], max_retries=1)
+
+        assert sorted(call.waited >= 0.3 for call in calls) == [False, True]
+
+    def test_is_left_to_a_leader_who_was_refused(self, asker: Asker, claude: ClaudeServer) -> None:
+        """It waits for who leads now."""
+        prefix = system()
+        claude.script(Reply.error(529, latency=0.3), Reply.text("Slow.", latency=3.0))
+        with gated(max_wait=60), aicache.scope(tenant="acme", policy="gated") as calls:
+            answers = at_once(asker, [question(f"{at}", system=prefix) for at in range(2)], max_retries=1)
+
+        assert writes(answers) == 1
+        assert {call.status for call in calls} == {"miss"}
+
     def test_who_is_tried_again_has_waited(self, asker: Asker, claude: ClaudeServer) -> None:
         prefix = system()
         claude.script(Reply.text("Slow.", latency=2.0), Reply.error(529), Reply.error(529))

@@ -46,4 +46,4 @@ def body(path: str, **changes: Any) -> dict[str, Any]:
 
 def prompt(path: str, books: Books | None = None, terms: Any = None, manner: Manner | None = None) -> Prompt:
     policy = Policy("p", prompt_cache={"settle": "adaptive", "max_wait": 3600} if terms is None else terms)
-    return Prompt(body(path), ["url", "workspace"], policy, books or Books(), manner or Manner(set()))
+    return Prompt(body(path), lambda: ["url", "workspace"], policy, books or Books(), manner or Manner(set()))

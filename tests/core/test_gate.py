@@ -128,6 +128,17 @@ def drawn(data: st.DataObject) -> Any:
     return lambda many: data.draw(st.integers(0, many - 1))
 
 
+def under_way(paths: list[str], data: st.DataObject) -> World:
+    """Some steps on."""
+    world = World()
+    for path in paths:
+        world.begin(path)
+    for _ in range(data.draw(st.integers(0, 12))):
+        if ready := world.ready():
+            world.step(ready[data.draw(st.integers(0, len(ready) - 1))])
+    return world
+
+
 def segments(paths: list[str]) -> set[str]:
     """What has to be written so that all can be read: each beginning once."""
     return {path[: at + 1] for path in paths for at in range(len(path))}
@@ -169,15 +180,9 @@ def test_whatever_becomes_of_those_who_lead_everybody_calls_and_nobody_leaves_th
 @ANY_ORDER
 @given(st.lists(PATHS, min_size=2, max_size=6), st.data())
 def test_who_is_interrupted_anywhere_keeps_nobody_waiting(paths: list[str], data: st.DataObject) -> None:
-    world = World()
-    for path in paths:
-        world.begin(path)
-    for _ in range(data.draw(st.integers(0, 12))):
-        if ready := world.ready():
-            world.step(ready[data.draw(st.integers(0, len(ready) - 1))])
-    under_way = [caller for caller in world.callers if not caller.done]
-    if under_way:
-        world.cancel(data.draw(st.sampled_from(under_way)))
+    world = under_way(paths, data)
+    if left := [caller for caller in world.callers if not caller.done]:
+        world.cancel(data.draw(st.sampled_from(left)))
     world.run(drawn(data))
 
     assert world.gate._gates == {}
@@ -186,12 +191,7 @@ def test_who_is_interrupted_anywhere_keeps_nobody_waiting(paths: list[str], data
 @ANY_ORDER
 @given(st.lists(PATHS, min_size=2, max_size=6), st.data())
 def test_while_the_store_is_away_everybody_calls(paths: list[str], data: st.DataObject) -> None:
-    world = World()
-    for path in paths:
-        world.begin(path)
-    for _ in range(data.draw(st.integers(0, 12))):
-        if ready := world.ready():
-            world.step(ready[data.draw(st.integers(0, len(ready) - 1))])
+    world = under_way(paths, data)
     world.away = True
     world.run(drawn(data))
 

@@ -24,7 +24,7 @@ VARIANTS = st.sampled_from([{}, {}, {"max_tokens": 7}, {"model": "claude-opus-5"
 
 
 def prompt(body: dict[str, Any], scope: tuple[str, ...] = SCOPE, policy: Policy = MEASURED) -> Prompt:
-    return Prompt(body, scope, policy, NOBODY, Manner(set()))
+    return Prompt(body, lambda: scope, policy, NOBODY, Manner(set()))
 
 
 def prefixes(body: dict[str, Any], *scope: str) -> tuple[Prefix, ...]:

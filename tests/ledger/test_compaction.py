@@ -15,7 +15,8 @@ from django.test import override_settings
 from aicache.ledger import compaction, stats
 from aicache.ledger.compaction import KEPT, compact
 from aicache.ledger.counts import MINUTE
-from aicache.ledger.stats import HOUR, PROMPT_SUMMED
+from aicache.ledger.rows import PROMPTS
+from aicache.ledger.stats import HOUR
 from aicache.models import CallCount, CountingProcess, PromptCount
 from aicache.tenants import tenant_digest
 from tests.ledger.conftest import ALIAS
@@ -35,7 +36,7 @@ def fill(using: str = "default") -> None:
     ]
     CallCount.objects.using(using).bulk_create(CallCount(**place, hit=3, error=-1, miss=at) for at, place in places)
     PromptCount.objects.using(using).bulk_create(
-        PromptCount(**place, model=model, **{name: number + at for number, name in enumerate(PROMPT_SUMMED, first)})
+        PromptCount(**place, model=model, **{name: number + at for number, name in enumerate(PROMPTS.summed, first)})
         for at, place in places
         for model, first in (("large", 100), ("small", 0))
     )

@@ -197,7 +197,7 @@ class TestRows:
         large, small = rows.prompt_rows(cell, "one")
         assert (large["model"], small["model"]) == (LARGE, SMALL)
         assert (large["redundant_nano_usd"], large["gate_nano_usd"]) == (12, -10_000_000)
-        place = {name: rows.row(cell, "one")[name] for name in (*rows.CELL, *rows.WHOSE)}
+        place = {name: rows.row(cell, "one")[name] for name in (*("process", "minute", *rows.CALLS.whose), *rows.WHOSE)}
         for found in (large, small):
             assert set(found) == {*place, "model", *PROMPT_FIGURES, "redundant_nano_usd", "gate_nano_usd"}
             assert {name: found[name] for name in place} == place

@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from django.core.signals import setting_changed
 
+from aicache import outcome
 from aicache.clock import clock
-from aicache.conf import Settings, cache_configuration, get_settings
+from aicache.conf import cache_configuration, get_settings, site
 from aicache.core.driver import adrive, drive
 from aicache.core.flow import Serving
 from aicache.core.gating import Shut, Sleep, Stay
@@ -26,7 +27,6 @@ from aicache.core.operations import (
     Claim,
     Count,
     Elapsed,
-    Flow,
     Form,
     Keep,
     Now,
@@ -37,14 +37,13 @@ from aicache.core.operations import (
     Unavailable,
     Wait,
 )
-from aicache.core.records import Answer, Ask, Called, Failure, Opened, Served, Upstream
+from aicache.core.records import Answer, Ask, Called, Failure, Opened, Served
 from aicache.core.streaming import Begin, Pull
-from aicache.core.tags import digest
 from aicache.core.turns import News
 from aicache.database import BUDGET
 from aicache.durable import Durable, Work, counting, durable_of
 from aicache.freshness.recovery import recover
-from aicache.reading import AsyncReading, Reading
+from aicache.reading import AsyncReading, Reading, aclosed, closed
 from aicache.store import Address, Store
 from aicache.store.line import ended, loop_runs
 
@@ -84,7 +83,7 @@ class Cache:
                     # The leader may be a task of the loop that this wait would stop.
                     return News.NOT_SHARED
                 case Spawn():
-                    return self._start(operation.flow, call)
+                    return self._start(operation, call)
                 case Now() | Elapsed():
                     return clock(operation, began)
                 case Count() | Recall() | Claim() | Settle():
@@ -105,7 +104,7 @@ class Cache:
                 case Pull():
                     return operation.upstream.pull()
                 case Shut():
-                    return _closed(operation.upstream)
+                    return closed(operation.upstream)
                 case Sleep():
                     return time.sleep(operation.seconds)
             return self.store.perform(operation)
@@ -129,7 +128,7 @@ class Cache:
                 case Stay() if (GATE, operation.token) in _led.get():
                     return News.NOT_SHARED
                 case Spawn():
-                    task = asyncio.create_task(self._aquietly(operation.flow, call))
+                    task = asyncio.create_task(self._aquietly(operation, call))
                     self._background.add(task)
                     task.add_done_callback(self._background.discard)
                     return True
@@ -156,7 +155,7 @@ class Cache:
                 case Pull():
                     return await operation.upstream.pull()
                 case Shut():
-                    return await _aclosed(operation.upstream)
+                    return await aclosed(operation.upstream)
                 case Sleep():
                     return await asyncio.sleep(operation.seconds)
             return await self.store.aperform(operation)
@@ -179,9 +178,9 @@ class Cache:
         if self.durable is not None:
             self.durable.keep(operation)
 
-    def _start(self, flow: Flow, call: Callable[[Form], Called]) -> bool:
+    def _start(self, spawn: Spawn, call: Callable[[Form], Called]) -> bool:
         run = contextvars.copy_context().run
-        thread = threading.Thread(target=run, args=(self._quietly, flow, call), name="aicache-renew", daemon=True)
+        thread = threading.Thread(target=run, args=(self._quietly, spawn, call), name="aicache-renew", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:  # no more threads on this machine, or none any more as the interpreter ends
@@ -189,17 +188,17 @@ class Cache:
             return False
         return True
 
-    def _quietly(self, flow: Flow, call: Callable[[Form], Called]) -> None:
+    def _quietly(self, spawn: Spawn, call: Callable[[Form], Called]) -> None:
         try:
-            if isinstance(served := self.serve(flow, call), Reading):
-                served.run()
+            served = self.serve(spawn.flow, call)
+            outcome.renewed(spawn.ask, served.run() if isinstance(served, Reading) else served)
         except Exception:
             logger.warning("renewing a stale answer failed", exc_info=True)
 
-    async def _aquietly(self, flow: Flow, call: Callable[[Form], Awaitable[Called]]) -> None:
+    async def _aquietly(self, spawn: Spawn, call: Callable[[Form], Awaitable[Called]]) -> None:
         try:
-            if isinstance(served := await self.aserve(flow, call), AsyncReading):
-                await served.run()
+            served = await self.aserve(spawn.flow, call)
+            await outcome.arenewed(spawn.ask, await served.run() if isinstance(served, AsyncReading) else served)
         except Exception:
             logger.warning("renewing a stale answer failed", exc_info=True)
 
@@ -207,22 +206,9 @@ class Cache:
 def _untouched(called: Called) -> Served:
     """What upstream said to a call for which nothing can be done here, not even its stream be recorded."""
     if isinstance(called.outcome, Opened):
+        called.outcome.upstream.over()
         called = Called(called.outcome.upstream.taken(), Answer(b""))
     return Served("error" if isinstance(called.outcome, Failure) else "degraded", "no_event_loop", own=called)
-
-
-def _closed(upstream: Upstream) -> None:
-    try:
-        upstream.close()
-    except Exception as error:  # noqa: BLE001 - its caller has what it came for
-        logger.debug("closing a stream failed: %r", error)
-
-
-async def _aclosed(upstream: Upstream) -> None:
-    try:
-        await upstream.close()
-    except Exception as error:  # noqa: BLE001 - likewise
-        logger.debug("closing a stream failed: %r", error)
 
 
 def _wait(future: Future[None], seconds: float) -> None:
@@ -273,12 +259,6 @@ def pinned(cache: Cache) -> Iterator[None]:
         yield
     finally:
         _pinned = before
-
-
-def site(settings: Settings) -> str:
-    """What keeps sites apart that share a server."""
-    prefix = str(cache_configuration(settings).get("KEY_PREFIX") or "")
-    return f"{digest('site', prefix)}:{settings.namespace}" if prefix else settings.namespace
 
 
 def _forget(*, setting: str, **_: Any) -> None:

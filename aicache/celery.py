@@ -26,5 +26,6 @@ BEAT_SCHEDULE: Final[dict[str, dict[str, Any]]] = {
         "index_tags": 5 * MINUTE,
         "compact_invalidations": 60 * MINUTE,
         "prune": 60 * MINUTE,
+        "roll_up": 10 * MINUTE,
     }.items()
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, Final
 
@@ -16,8 +16,11 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from aicache.core.policy import Policy, policies
+from aicache.core.tags import digest
 
 ROOT: Final = "AICACHE"
+MOST_DAYS: Final = 36_500
+SHORTEST_TOKEN: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +47,14 @@ class Settings:
     namespace: str = "1"
     tenant: TenantSource | None = None
     single_tenant: bool = False
+    staff_tenants: Callable[[Any], Any] | None = None
+    refresh: Callable[..., Any] | None = None
     database: str = "default"
     durable: bool = True
     store_requests: bool = False
     workspace: str = ""
+    metrics_days: int = 400
+    metrics_token: str = field(default="", repr=False)
     policies: Mapping[str, Policy] = None  # type: ignore[assignment]  # never None after load()
     default_policy: str = "default"
 
@@ -60,7 +67,7 @@ class Settings:
             raise ValueError(f"there is no policy {name!r}; known: {known}") from None
 
 
-KNOWN: Final = [field.name.upper() for field in fields(Settings)]
+KNOWN: Final = [known.name.upper() for known in fields(Settings)]
 
 
 @cache
@@ -86,15 +93,20 @@ def load(given: Any) -> Settings:
         namespace=_name(given, "NAMESPACE", "1"),
         tenant=_tenant(given.get("TENANT")),
         single_tenant=_typed(given, "SINGLE_TENANT", False, bool, "True or False"),
+        staff_tenants=_staff_tenants(given.get("STAFF_TENANTS")),
+        refresh=_refresh(given.get("REFRESH")),
         database=_typed(given, "DATABASE", "default", str, "a key of DATABASES"),
         durable=_typed(given, "DURABLE", True, bool, "True or False"),
         store_requests=_typed(given, "STORE_REQUESTS", False, bool, "True or False"),
         workspace=_typed(given, "WORKSPACE", "", str, "a name for the workspace of the site's credentials"),
+        metrics_days=_days(given, "METRICS_DAYS", 400),
+        metrics_token=_token(given, "METRICS_TOKEN"),
         policies=known,
         default_policy=_typed(given, "DEFAULT_POLICY", "default", str, "the name of a policy"),
     )
-    if settings.single_tenant and settings.tenant is not None:
-        raise ImproperlyConfigured(f'{ROOT} sets both "TENANT" and "SINGLE_TENANT"; accepted: one of them')
+    for key in ("TENANT", "STAFF_TENANTS"):
+        if settings.single_tenant and getattr(settings, key.lower()) is not None:
+            raise ImproperlyConfigured(f'{ROOT} sets both "{key}" and "SINGLE_TENANT"; accepted: one of them')
     if settings.database not in django_settings.DATABASES and settings.database != "default":
         raise ImproperlyConfigured(
             f'{ROOT}["DATABASE"] is {settings.database!r}; accepted: one of {", ".join(django_settings.DATABASES)}'
@@ -117,6 +129,12 @@ def cache_configuration(settings: Settings) -> Mapping[str, Any]:
     return chosen
 
 
+def site(settings: Settings) -> str:
+    """What keeps sites apart that share a server."""
+    prefix = str(cache_configuration(settings).get("KEY_PREFIX") or "")
+    return f"{digest('site', prefix)}:{settings.namespace}" if prefix else settings.namespace
+
+
 def middleware_paths() -> list[str]:
     return list(django_settings.MIDDLEWARE)
 
@@ -125,6 +143,24 @@ def _typed(given: Mapping[str, Any], key: str, default: Any, kind: Any, accepted
     value = given.get(key, default)
     if not isinstance(value, kind):
         raise ImproperlyConfigured(f'{ROOT}["{key}"] is {value!r}; accepted: {accepted}')
+    return value
+
+
+def _token(given: Mapping[str, Any], key: str) -> str:
+    """What is given is no word of the error: it may be half of a secret."""
+    value = given.get(key, "")
+    if not isinstance(value, str) or (value and (len(value) < SHORTEST_TOKEN or not value.isprintable())):
+        raise ImproperlyConfigured(
+            f'{ROOT}["{key}"] is a {type(value).__name__} that is no token; accepted: text of at least '
+            f"{SHORTEST_TOKEN} characters, or none"
+        )
+    return value
+
+
+def _days(given: Mapping[str, Any], key: str, default: int) -> int:
+    value = given.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_DAYS:
+        raise ImproperlyConfigured(f'{ROOT}["{key}"] is {value!r}; accepted: a whole number, from 1 to {MOST_DAYS:,}')
     return value
 
 
@@ -143,35 +179,71 @@ def _name(given: Mapping[str, Any], key: str, default: str) -> str:
 def _tenant(value: Any) -> TenantSource | None:
     if value is None:
         return None
+    one = "a callable or a dotted path to one. One tenant for all is SINGLE_TENANT=True"
+    ask = _imported("TENANT", value, one)
+    takes, needs = _arguments("TENANT", ask, "accepted: a callable of none, or of the request")
+    return TenantSource(ask, takes_request=takes, needs_request=needs)
+
+
+def _staff_tenants(value: Any) -> Callable[[Any], Any] | None:
+    if value is None:
+        return None
+    ask = _imported("STAFF_TENANTS", value, "None, a callable of the request, or a dotted path to one")
+    accepted = "accepted: a callable of the request"
+    takes, _ = _arguments("STAFF_TENANTS", ask, accepted)
+    if not takes:
+        raise ImproperlyConfigured(f'{ROOT}["STAFF_TENANTS"] is {ask!r}, which takes no argument; {accepted}')
+    if TenantSource(ask, True, True).is_async or inspect.isasyncgenfunction(ask):
+        raise ImproperlyConfigured(f'{ROOT}["STAFF_TENANTS"] is {ask!r}, which is async; the admin is not. {accepted}')
+    return ask
+
+
+def _refresh(value: Any) -> Callable[..., Any] | None:
+    if value is None:
+        return None
+    accepted = "None, a function f(request, *, tenant, entry), or a dotted path to one"
+    act = _imported("REFRESH", value, accepted)
+    try:
+        inspect.signature(act).bind({}, tenant=None, entry=None)
+    except (TypeError, ValueError):
+        raise ImproperlyConfigured(f'{ROOT}["REFRESH"] is {act!r}; accepted: {accepted}') from None
+    if TenantSource(act, True, True).is_async or inspect.isasyncgenfunction(act):
+        raise ImproperlyConfigured(f'{ROOT}["REFRESH"] is {act!r}, which is async; the admin is not')
+    return act
+
+
+def _imported(key: str, value: Any, accepted: str) -> Callable[..., Any]:
+    """A callable, or what a dotted path names."""
     if isinstance(value, str):
         try:
             value = import_string(value)
         except ImportError as error:
             raise ImproperlyConfigured(
-                f'{ROOT}["TENANT"] is {value!r}, which cannot be imported ({error}); accepted: a callable or a dotted '
-                "path to one. One tenant for all is SINGLE_TENANT=True"
+                f'{ROOT}["{key}"] is {value!r}, which cannot be imported ({error}); accepted: {accepted}'
             ) from error
     if not callable(value):
-        raise ImproperlyConfigured(
-            f'{ROOT}["TENANT"] is {value!r}; accepted: a callable or a dotted path to one. '
-            "One tenant for all is SINGLE_TENANT=True"
-        )
-    accepted = "accepted: a callable of none, or of the request"
+        raise ImproperlyConfigured(f'{ROOT}["{key}"] is {value!r}; accepted: {accepted}')
+    found: Callable[..., Any] = value
+    return found
+
+
+def _arguments(key: str, ask: Callable[..., Any], accepted: str) -> tuple[bool, bool]:
+    """→ whether it takes one argument by position, and whether it needs that one."""
     try:
-        parameters = inspect.signature(value).parameters.values()
+        parameters = inspect.signature(ask).parameters.values()
     except (TypeError, ValueError):
         raise ImproperlyConfigured(
-            f'{ROOT}["TENANT"] is {value!r}, which does not say what arguments it takes; {accepted}'
+            f'{ROOT}["{key}"] is {ask!r}, which does not say what arguments it takes; {accepted}'
         ) from None
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
     required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if len(required) > 1:
-        raise ImproperlyConfigured(f'{ROOT}["TENANT"] is {value!r}, which needs {len(required)} arguments; {accepted}')
+        raise ImproperlyConfigured(f'{ROOT}["{key}"] is {ask!r}, which needs {len(required)} arguments; {accepted}')
     if required and required[0] not in positional:
         raise ImproperlyConfigured(
-            f'{ROOT}["TENANT"] is {value!r}, which takes {required[0].name!r} by name only; {accepted}, by position'
+            f'{ROOT}["{key}"] is {ask!r}, which takes {required[0].name!r} by name only; {accepted}, by position'
         )
-    return TenantSource(value, takes_request=bool(positional), needs_request=bool(required))
+    return bool(positional), bool(required)
 
 
 def _forget(*, setting: str, **_: Any) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from django.db import DatabaseError, InterfaceError
@@ -23,6 +24,7 @@ from aicache.freshness.options import MOST_TAGS
 from aicache.freshness.outbox import uncommitted
 from aicache.freshness.registry import is_label
 from aicache.freshness.source import Sources
+from aicache.signals import tell_inside
 from aicache.tenants import ONLY, Tenant, normalised, tenant_digest
 
 TENANT_SETTING: Final = 'the result of AICACHE["TENANT"]'
@@ -73,6 +75,11 @@ class Frame:
     def named(self) -> frozenset[str]:
         """The tags of a call that passes the cache by: those that were given, and those of its sources."""
         return self.tags | self.told
+
+    @property
+    def circumstances(self) -> dict[str, Any]:
+        """By which, and by the sources, the scope can be opened again."""
+        return {"locale": self.locale, "tags": sorted(self.tags), "vary": list(self.vary), "variant": self.variant}
 
     def read(self, tenant: Tenant) -> Reading:
         """Raises TenantMismatch where a source is another tenant's, and ArgumentError where it says odd things."""
@@ -163,3 +170,7 @@ def resumed(frame: Frame) -> Iterator[None]:
         yield
     finally:
         enter(outside)
+
+
+# A receiver is no part of what it is told of: its own calls are not in those scopes.
+tell_inside(partial(resumed, OUTSIDE))

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from aicache.cache import get_cache, site
+from aicache import outcome
+from aicache.cache import get_cache
 from aicache.conf import get_settings
 from aicache.core.callinfo import CallInfo
 from aicache.core.fingerprint import Question, Unkeyable, fingerprint
@@ -18,11 +19,12 @@ from aicache.core.flow import Serving, serve
 from aicache.core.once import once
 from aicache.core.operations import Form
 from aicache.core.records import Answer, Ask, Called, Pin, Served, Status
-from aicache.errors import ArgumentError, WrongKind, reason_of
+from aicache.errors import ArgumentError, WrongKind
 from aicache.frame import Frame, Reading, current, current_tenant, purged_here
 from aicache.ledger import counting
-from aicache.reading import AsyncReading
-from aicache.tenants import Tenant, shown, tenant_digest
+from aicache.ledger.place import Place
+from aicache.ledger.prices import Price
+from aicache.tenants import shown, tenant_digest
 
 PATH: Final = "aicache.remember"
 WHOLE: Final = {"type": "message", "stop_reason": "end_turn"}  # a value is whole as soon as it is there
@@ -47,40 +49,52 @@ def remember(request: Mapping[str, Any], call: Callable[[], Any]) -> Any:
         return _aremember(asked, call)
 
     def calling(form: Form) -> Called:
-        counting.sent(asked.tenant)
-        return _called(call())
+        with _going_out(counting.sent(asked.place)):
+            return _called(call())
 
-    with asked.failing():
+    outcome.began(asked)
+    try:
         if asked.ask is None:
             served: Any = asked.passed(calling("own"))
         else:
             served = get_cache().serve(asked.serving(asked.ask), calling)
-    return asked.value(served)
+    except BaseException as error:
+        outcome.raised(asked, error)
+        raise
+    answer = asked.answer(served)
+    outcome.ended(asked, asked.info(served), served)
+    return json.loads(answer.body)
 
 
 async def _aremember(asked: _Asked, call: Callable[[], Awaitable[Any]]) -> Any:
     async def calling(form: Form) -> Called:
-        await counting.asent(asked.tenant)
-        return _called(await call())
+        with _going_out(await counting.asent(asked.place)):
+            return _called(await call())
 
-    served: Served | AsyncReading  # never the latter: a value does not stream
-    with asked.failing():
+    served: Any
+    outcome.began(asked)
+    try:
         if asked.ask is None:
             served = asked.passed(await calling("own"))
         else:
             served = await get_cache().aserve(asked.serving(asked.ask), calling)
-    return asked.value(served)
+    except BaseException as error:
+        await outcome.araised(asked, error)
+        raise
+    answer = asked.answer(served)
+    await outcome.aended(asked, asked.info(served), served)
+    return json.loads(answer.body)
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """``ask`` is None where the cache is passed by, with ``status`` and ``reason`` saying why.
 
-    ``tenant``: whose it counts as, None for nobody's.
+    ``place``: what it is counted under.
     """
 
     frame: Frame
-    tenant: Tenant | None
+    place: Place
     ask: Ask | None = None
     names: frozenset[str] = frozenset()
     status: Status = "miss"
@@ -95,30 +109,25 @@ class _Asked:
     def passed(self, called: Called) -> Served:
         return Served(self.status, self.reason, own=called)
 
-    def value(self, served: Any) -> Any:
+    def answer(self, served: Any) -> Answer:
         answer = served.given.answer if served.own is None else served.own.outcome
         if not isinstance(answer, Answer):  # a call of one's own raises, and what was not stored is not shared
             raise LookupError(f"the call failed: {answer}")
-        self._record(CallInfo.of(served, self.key, self.names), served)
-        return json.loads(answer.body)
+        return answer
 
-    @contextmanager
-    def failing(self) -> Iterator[None]:
-        """Counts the call where it fails."""
-        counting.began(self.call)
-        try:
-            yield
-        except BaseException as error:
-            self._record(CallInfo("error", reason_of(error), key=self.key, tags=self.names))
-            raise
+    def info(self, served: Any) -> CallInfo:
+        return CallInfo.of(served, self.ask.key if self.ask else "", self.names)
 
     @property
-    def key(self) -> str:
-        return self.ask.key if self.ask else ""
+    def span(self) -> None:
+        """It has none: the one around it is its caller's."""
 
-    def _record(self, info: CallInfo, served: Served | None = None) -> None:
-        self.frame.record(self.call, info)
-        counting.ended(self.call, self.tenant, info, served, site=site)
+    @property
+    def is_retry(self) -> bool:
+        return False
+
+    def goes_on(self, end: outcome.End) -> bool:
+        return False
 
 
 def _asked(request: Mapping[str, Any]) -> _Asked:
@@ -138,10 +147,13 @@ def _asked(request: Mapping[str, Any]) -> _Asked:
         print_ = fingerprint(question)  # also of what passes the cache by: an error must not depend on that
     except Unkeyable as error:
         raise ArgumentError(f"request is no JSON: {error}; accepted: a JSON-able mapping") from error
+    policy = settings.policy(frame.policy or settings.default_policy)
+    model = said if isinstance(said := request.get("model"), str) else ""
     if tenant is None or read.status is not None:
         whose = tenant if tenant is not None or read.status == "unscoped" else counting.whose(current_tenant)
-        return _Asked(frame, whose, None, read.names, read.status or "unscoped", read.reason)
-    policy = settings.policy(frame.policy or settings.default_policy)
+        place = Place(whose, model, policy.name)
+        return _Asked(frame, place, None, read.names, read.status or "unscoped", read.reason)
+    place = Place(tenant, model, policy.name)
     ask = Ask(
         print_.key,
         print_.lineage,
@@ -152,13 +164,26 @@ def _asked(request: Mapping[str, Any]) -> _Asked:
         tags=read.tags,
         sources=read.versions,
         owner=shown(tenant),
-        model=model if isinstance(model := request.get("model"), str) else "",
+        model=model,
         body=body if settings.store_requests else None,
+        circumstances=frame.circumstances if settings.store_requests else None,
     )
     if purged_here(ask):
-        return _Asked(frame, tenant, None, read.names, "bypass", "uncommitted:answer")
+        return _Asked(frame, place, None, read.names, "bypass", "uncommitted:answer")
     name = frame.idempotency_key
-    return _Asked(frame, tenant, ask, read.names, pin=None if name is None else Pin(name, ask, question))
+    return _Asked(frame, place, ask, read.names, pin=None if name is None else Pin(name, ask, question))
+
+
+@contextmanager
+def _going_out(sent: counting.Sent | None) -> Iterator[None]:
+    """Around the call, which is counted: nobody knows what it costs."""
+    try:
+        yield
+    except BaseException:
+        counting.failed(sent)
+        raise
+    counting.answered(sent)
+    counting.charged(sent, Price())
 
 
 def _called(value: Any) -> Called:

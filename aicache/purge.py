@@ -52,14 +52,14 @@ class Outcome(Enum):
     UNCOMMITTED = "uncommitted"  # a transaction is open around it, and decides
 
 
-def carry_out(purges: Iterable[Purge], also: Callable[[], Any] = lambda: None) -> Outcome:
-    """Durably, all or none. ``also`` is done in the same transaction."""
+def carry_out(purges: Iterable[Purge], also: Callable[[], Any] = lambda: None, *, cause: str = "purge") -> Outcome:
+    """Durably, all or none. ``also`` is done in the same transaction. ``cause``: who or what purges, for people."""
     settings = get_settings()
     began = timezone.now()
     digests = []
     with transaction.atomic(using=settings.database):
         for purge in purges:
-            _write(purge, settings)
+            _write(purge, settings, cause)
             digests += [tag.digest for tag in purge.tags]
         also()
     connection = connections[settings.database]
@@ -72,7 +72,7 @@ def carry_out(purges: Iterable[Purge], also: Callable[[], Any] = lambda: None) -
     return Outcome.UNCOMMITTED if connection.in_atomic_block else Outcome.PENDING
 
 
-def carry_out_and_count(purge: Purge) -> tuple[Outcome, list[int | None]]:
+def carry_out_and_count(purge: Purge, *, cause: str) -> tuple[Outcome, list[int | None]]:
     """→ what became of it, and as ``sizes`` how many answers hung on each tag.
 
     Counting comes last: it takes time, in which none of the answers may be served.
@@ -81,7 +81,7 @@ def carry_out_and_count(purge: Purge) -> tuple[Outcome, list[int | None]]:
         stood = get_cache().store.standing(purge.tags)
     except Unavailable:
         stood = None
-    outcome = carry_out([purge])
+    outcome = carry_out([purge], cause=cause)
     return outcome, [None] * len(purge.tags) if stood is None else sizes(purge.tags, stood)
 
 
@@ -93,10 +93,10 @@ def sizes(tags: Sequence[Tag], stood: Any = None) -> list[int | None]:
         return [None] * len(tags)
 
 
-def _write(purge: Purge, settings: Settings) -> None:
+def _write(purge: Purge, settings: Settings, cause: str) -> None:
     """With its owner's name, by which a drain finds what it may have to delete."""
     named = purge.tenant if isinstance(purge.tenant, str) else ""
-    outbox.write(dict.fromkeys(purge.tags, named), using=settings.database, cause="invalidate")
+    outbox.write(dict.fromkeys(purge.tags, named), using=settings.database, cause=cause)
 
 
 def whose(tenant: Any = None, *, all_tenants: bool = False) -> Tenant:

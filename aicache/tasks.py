@@ -20,6 +20,7 @@ from aicache.durable import get_writer
 from aicache.errors import ArgumentError
 from aicache.freshness import drain
 from aicache.ledger import counting
+from aicache.ledger.compaction import compact
 from aicache.purge import Purge, carry_out_and_count, whose
 
 COMPACT_AFTER: Final = 30
@@ -64,7 +65,7 @@ def purge_tag(tags: str | list[str], tenant: str | int | None = None, all_tenant
     names = [tags] if isinstance(tags, str) else tags
     if not isinstance(names, list | tuple | set | frozenset):
         raise ArgumentError(f"tags is {tags!r}; accepted: a name, or a list of names")
-    _, counts = carry_out_and_count(Purge.of(names, owner))
+    _, counts = carry_out_and_count(Purge.of(names, owner), cause="task purge_tag")
     return None if None in counts else sum(count or 0 for count in counts)
 
 
@@ -99,6 +100,12 @@ def compact_invalidations(days: float = COMPACT_AFTER) -> Any:
 def prune() -> int:
     """Deletes expired copies of answers and expired idempotency keys, and rolls up old counts. → how many rows."""
     return sum(upkeep.prune())
+
+
+@shared_task(name="aicache.tasks.roll_up", acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator]
+def roll_up() -> int:
+    """Minutes that were counted become hours, and hours days; see ``ledger.compaction``. → how many rows."""
+    return compact()
 
 
 def _age(days: Any) -> timedelta:

@@ -59,3 +59,17 @@ def encodable(name: str, text: str) -> str:
     except UnicodeEncodeError:
         raise ArgumentError(f"{name} is or contains {text!r}; accepted: text without lone surrogates") from None
     return text
+
+
+def named(tenant: Tenant | None) -> Tenant | None:
+    """As the site named it: "" where it goes without saying, None for nobody."""
+    return "" if tenant == ONLY else tenant
+
+
+def labelled(tenant: Tenant | None) -> str:
+    """For people and machines that know text only; in brackets what is no tenant's name. Named or not."""
+    if tenant is None:
+        return "(nobody)"
+    if isinstance(tenant, Everybody):
+        return "(everybody)"
+    return "(the site)" if tenant in ("", ONLY) else tenant

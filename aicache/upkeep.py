@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from aicache.cache import get_cache, site
-from aicache.conf import get_settings
+from aicache.cache import get_cache
+from aicache.conf import get_settings, site
 from aicache.core.tags import EVERYBODY, Tag
 from aicache.durable import durable_of, retention
 from aicache.freshness.databases import has_table, is_migrated
@@ -51,7 +51,7 @@ class Pruned(NamedTuple):
 
 
 def prune(expired_for: timedelta = retention.EXPIRED_FOR) -> Pruned:
-    """Deletes copies of answers that expired longer ago, and expired idempotency keys; rolls up old counts.
+    """Deletes copies of answers that expired longer ago, and expired idempotency keys; rolls up counts.
 
     None of what there is no database for. Raises what it does.
     """

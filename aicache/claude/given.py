@@ -9,6 +9,7 @@ from typing import Any
 import anthropic
 import httpx2
 
+from aicache import outcome
 from aicache.calls import ATTRIBUTE, EXTENSION
 from aicache.claude.body import AsyncBody, Body, Paced
 from aicache.claude.request import Attempt
@@ -16,6 +17,7 @@ from aicache.core import replay
 from aicache.core.callinfo import CallInfo
 from aicache.core.records import Answer, Entry, Failure, Headers, Opened, Served
 from aicache.reading import AsyncReading, Reading
+from aicache.signals import Untold, asettle, settle
 
 JSON, EVENTS = "application/json", "text/event-stream; charset=utf-8"
 
@@ -45,6 +47,17 @@ def mark_message(message: Any, info: CallInfo) -> None:
         setattr(message, ATTRIBUTE, info)
 
 
+def given(served: Served, made: Attempt, info: CallInfo, kind: Any) -> Any:
+    """What the caller gets: its own response, a replay of another's, or the error that another's call met."""
+    if served.own is not None:
+        if isinstance(served.own.raw, BaseException):
+            raise served.own.raw
+        return marked(served.own.raw, info)
+    if served.failure is not None:
+        return failed_again(served.failure, made, info, kind)
+    return replayed(served.given, made, info, kind)
+
+
 def replayed(entry: Entry, made: Attempt, info: CallInfo, kind: Any) -> Any:
     """A stored or shared answer: the parsed message where that is what was asked for, else a response around it."""
     request = made.request
@@ -68,9 +81,12 @@ def _replay(answer: Answer, made: Attempt) -> httpx2.SyncByteStream | httpx2.Asy
     return httpx2.ByteStream(replay.events(answer)) if pace is None else Paced(list(replay.paced(answer, pace)))
 
 
-def passed_on(reading: Reading | AsyncReading, made: Attempt, info: CallInfo, kind: Any) -> Any:
-    """A stream that is still to come: the caller's own, or somebody else's."""
+def passed_on(reading: Reading | AsyncReading, made: Attempt, kind: Any) -> Any:
+    """A stream that is still to come: the caller's own, or somebody else's. How its call ends is known when it has been
+    read."""
     served = reading.served
+    info = made.info(served)
+    outcome.begun(made, info)
     own = served.own is not None and isinstance(served.own.outcome, Opened)
     source: Any = served.own.outcome.upstream if own else None  # type: ignore[union-attr]  # own says so
     if source is None:
@@ -82,16 +98,21 @@ def passed_on(reading: Reading | AsyncReading, made: Attempt, info: CallInfo, ki
         for name in ("content-encoding", "content-length"):
             raw.headers.pop(name, None)
     extensions = http_of(response).extensions
+    in_thread = isinstance(reading, Reading)
+    left: Untold = []
 
     def conclude(end: Served | BaseException) -> BaseException | None:
-        if isinstance(end, BaseException):
-            extensions[EXTENSION] = made.record_error(end)
-            return end
-        told = extensions[EXTENSION] = made.info(end)
-        made.record(told, end)
-        return _broken(end, made)
+        told = outcome.failed(made, end) if isinstance(end, BaseException) else made.info(end)
+        extensions[EXTENSION] = told
+        left.extend(outcome.ending(made, told, end, is_last=True))
+        if in_thread:
+            settle(left)
+        return end if isinstance(end, BaseException) else _broken(end, made)
 
-    reading.begin(conclude)
+    if isinstance(reading, Reading):
+        reading.begin(conclude)
+    else:
+        reading.begin(conclude, lambda: asettle(left))
     return marked(response, info)
 
 

@@ -9,14 +9,13 @@ from typing import Any
 from anthropic import APIResponse as Response
 from anthropic import AsyncAPIResponse as AsyncResponse
 from anthropic import Middleware
-from opentelemetry import trace
 
+from aicache import outcome
 from aicache.cache import Cache, get_cache
 from aicache.claude import given
 from aicache.claude import response as responses
 from aicache.claude.prompting import outgoing
 from aicache.claude.request import Attempt, attempt
-from aicache.core.callinfo import CallInfo
 from aicache.core.operations import Form
 from aicache.core.records import Called, Served
 from aicache.ledger import counting
@@ -38,26 +37,35 @@ class CacheMiddleware(Middleware):
 
         def call(form: Form) -> Called:
             response: Any = None
+            sent = counting.sent(made.place)
             try:
-                with responses.going_out(counting.sent(made.tenant)):
+                with responses.going_out(sent):
                     response = call_next(outgoing(made.request, made.prompt, form, made.client))
                 if responses.is_to_be_read(response, made, form):
                     response.read()
-                return responses.called(response, made, form)
+                responses.answered(response, sent)
+                return responses.called(response, made, form, sent)
             except responses.UNREACHED as error:
-                return responses.unreached(error, made)
+                return responses.unreached(error, made, sent)
             except BaseException:  # such as a soft time limit: nobody else would give its connection back
+                counting.failed(sent)
                 if response is not None:
                     given.http_of(response).close()
                 raise
 
         served: Served | Reading
-        with made.watched():
+        outcome.began(made)
+        try:
             serving = made.serving()
             served = made.passed(call("own")) if serving is None or cache is None else cache.serve(serving, call)
+        except BaseException as error:
+            outcome.raised(made, error)
+            raise
         if isinstance(served, Reading):
-            return self._begin(made, served, Response)
-        response, told = self._give(made, served, Response)
+            return given.passed_on(served, made, Response)
+        told = made.info(served)
+        outcome.ended(made, told, served)
+        response = given.given(served, made, told, Response)
         if isinstance(response, Response) and given.is_whole(response):
             given.mark_message(response.parse(), told)
         return response
@@ -69,52 +77,41 @@ class CacheMiddleware(Middleware):
 
         async def call(form: Form) -> Called:
             response: Any = None
+            sent = await counting.asent(made.place)
             try:
-                with responses.going_out(await counting.asent(made.tenant)):
+                with responses.going_out(sent):
                     response = await call_next(outgoing(made.request, made.prompt, form, made.client))
                 if responses.is_to_be_read(response, made, form):
                     await response.read()
-                return responses.called(response, made, form)
+                responses.answered(response, sent)
+                return responses.called(response, made, form, sent)
             except responses.UNREACHED as error:
-                return responses.unreached(error, made)
+                return responses.unreached(error, made, sent)
             except BaseException:
+                counting.failed(sent)
                 if response is not None:
                     await given.http_of(response).aclose()
                 raise
 
         served: Served | AsyncReading
-        with made.watched():
+        outcome.began(made)
+        try:
             serving = made.serving()
             if serving is None or cache is None:
                 served = made.passed(await call("own"))
             else:
                 served = await cache.aserve(serving, call)
+        except BaseException as error:
+            await outcome.araised(made, error)
+            raise
         if isinstance(served, AsyncReading):
-            return self._begin(made, served, AsyncResponse)
-        response, told = self._give(made, served, AsyncResponse)
+            return given.passed_on(served, made, AsyncResponse)
+        told = made.info(served)
+        await outcome.aended(made, told, served)
+        response = given.given(served, made, told, AsyncResponse)
         if isinstance(response, AsyncResponse) and given.is_whole(response):
             given.mark_message(await response.parse(), told)
         return response
-
-    def _begin(self, made: Attempt, reading: Reading | AsyncReading, kind: Any) -> Any:
-        """What the caller gets whose answer is still to come: how its call ends is known when it has read it."""
-        told = made.info(reading.served)
-        made.frame.record(made.call, told)
-        trace.get_current_span().set_attribute("aicache.status", told.status)
-        return given.passed_on(reading, made, told, kind)
-
-    def _give(self, made: Attempt, served: Served, kind: Any) -> tuple[Any, CallInfo]:
-        """What the caller gets: its own response, a replay of another's, or the error that another's call met."""
-        told = made.info(served)
-        made.record(told, served)
-        trace.get_current_span().set_attribute("aicache.status", told.status)
-        if served.own is not None:
-            if isinstance(served.own.raw, BaseException):
-                raise served.own.raw
-            return given.marked(served.own.raw, told), told
-        if served.failure is not None:
-            return given.failed_again(served.failure, made, told, kind), told
-        return given.replayed(served.given, made, told, kind), told
 
 
 def _with_cache(made: Attempt, *, is_here: bool = True) -> tuple[Attempt, Cache | None]:

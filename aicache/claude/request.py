@@ -6,17 +6,17 @@ import hashlib
 import math
 import os
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from anthropic import Omit
 from httpx2 import Timeout
+from opentelemetry.trace import Span, get_current_span
 
-from aicache.cache import site
 from aicache.claude.prompting import manner_of, prompt_of
+from aicache.claude.retry import is_tried_again
 from aicache.conf import get_settings
 from aicache.context import named_once
 from aicache.core.callinfo import CallInfo
@@ -26,11 +26,11 @@ from aicache.core.once import once
 from aicache.core.policy import Policy, offers_tools, unanswerable
 from aicache.core.prefix import Prompt
 from aicache.core.records import Ask, Called, Failure, Pin, Served, Status
-from aicache.errors import reason_of
 from aicache.frame import Frame, Reading, current, current_tenant, purged_here
 from aicache.ledger import counting
 from aicache.ledger.books import Books
-from aicache.tenants import Tenant, shown, tenant_digest
+from aicache.ledger.place import Place
+from aicache.tenants import shown, tenant_digest
 
 PATH: Final = "/v1/messages"
 RAW_RESPONSE_HEADER: Final = "x-stainless-raw-response"
@@ -48,8 +48,8 @@ GRACE: Final = 0.25
 class Attempt:
     """``ask`` is None where the call passes the cache by, with ``status`` and ``reason`` saying why.
 
-    ``call`` is the same for all attempts of a call. ``tenant``: whose it counts as, None for nobody's. ``prompt``: as
-    the provider's prompt cache sees it. ``credential``: a digest of what it is authorised with. ``before``: seconds
+    ``call`` is the same for all attempts of a call. ``place``: what it is counted under. ``prompt``: as the provider's
+    prompt cache sees it. ``credential``: a digest of what it is authorised with. ``before``: seconds
     that earlier attempts have waited.
     """
 
@@ -58,7 +58,7 @@ class Attempt:
     url: str
     call: str
     frame: Frame
-    tenant: Tenant | None
+    place: Place
     ask: Ask | None
     status: Status = "miss"
     reason: str = ""
@@ -67,6 +67,7 @@ class Attempt:
     prompt: Prompt | None = None
     credential: str = ""
     before: float = 0.0
+    span: Span = field(default_factory=get_current_span, compare=False, repr=False)
 
     def serving(self) -> Serving | None:
         """How it is answered; None: by its own call, of which nothing needs to be known."""
@@ -106,24 +107,12 @@ class Attempt:
         info = CallInfo.of(served, self.ask.key if self.ask else "", self.names)
         return replace(info, waited=info.waited + self.before) if 0 < self.before < math.inf else info
 
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Counts the call where neither an answer nor an error of upstream's ends it: a cancelled task, for one."""
-        counting.began(self.call)
-        try:
-            yield
-        except BaseException as error:
-            self.record_error(error)
-            raise
+    @property
+    def is_retry(self) -> bool:
+        return bool(self.request.retries_taken > 0)
 
-    def record_error(self, error: BaseException) -> CallInfo:
-        info = CallInfo("error", reason_of(error), self.ask.key if self.ask else "", tags=self.names)
-        self.record(info)
-        return info
-
-    def record(self, info: CallInfo, served: Served | None = None) -> None:
-        self.frame.record(self.call, info)
-        counting.ended(self.call, self.tenant, info, served, retried=self.request.retries_taken > 0, site=site)
+    def goes_on(self, end: Served | BaseException) -> bool:
+        return is_tried_again(self.client, self.request, end)
 
 
 def attempt(client: Any, request: Any) -> Attempt | None:
@@ -139,24 +128,26 @@ def attempt(client: Any, request: Any) -> Attempt | None:
     url = f"{base_url}{target.path}"
     before = frame.waited(call) if request.retries_taken else 0.0
 
-    def prompted(tenant: Tenant | None, headers: Mapping[str, str], credential: str) -> Prompt:
+    def prompted(place: Place, headers: Mapping[str, str], credential: str) -> Prompt:
         shared = f"name {settings.workspace}" if settings.workspace else f"credential {credential}"
         manner = manner_of(client, url, request, body, _timeout(client, request), before)
-        return prompt_of(url, body, headers, shared, policy, Books(tenant), manner)
+        return prompt_of(url, body, headers, shared, policy, Books(place), manner)
 
     def passes_by(status: Status, reason: str = "", read: Reading | None = None, *, unseen: bool = False) -> Attempt:
         names = frame.named if read is None else read.names
         whose = tenant if tenant is not None or status == "unscoped" else counting.whose(current_tenant)
-        passing = Attempt(client, request, url, call, frame, whose, None, status, reason, names, before=before)
+        place = Place(whose, model, policy.name)
+        passing = Attempt(client, request, url, call, frame, place, None, status, reason, names, before=before)
         if unseen or not is_message:
             return passing
         headers = _headers(client, request)
-        prompt = prompted(whose, headers, _credential(client, headers))
+        prompt = prompted(place, headers, _credential(client, headers))
         return replace(passing, prompt=prompt) if prompt.prefixes else passing
 
     tenant = None
     is_message = isinstance(request.cast_to, type) and hasattr(request.cast_to, "construct")
     policy = settings.policy(frame.policy or settings.default_policy)
+    model = said if isinstance(said := body.get("model"), str) else ""
     name = frame.idempotency_key if named is None else named_once(named, HEADER)
     if not settings.enabled:
         return passes_by("bypass", "disabled", unseen=True)
@@ -193,7 +184,8 @@ def attempt(client: Any, request: Any) -> Attempt | None:
         return passes_by("bypass", "unkeyable", read)
     timeout, streams = _timeout(client, request), bool(request.stream)
     credential = _credential(client, headers)
-    prompt = prompted(tenant, headers, credential)
+    place = Place(tenant, model, policy.name)
+    prompt = prompted(place, headers, credential)
     ask = Ask(
         key=print_.key,
         lineage=print_.lineage,
@@ -207,8 +199,9 @@ def attempt(client: Any, request: Any) -> Attempt | None:
         tags=read.tags,
         sources=read.versions,
         owner=shown(tenant),
-        model=model if isinstance(model := body.get("model"), str) else "",
+        model=model,
         body=body if settings.store_requests else None,
+        circumstances=frame.circumstances if settings.store_requests else None,
         streams=streams,
         live=streams and (policy.store_tool_use or not offers_tools(body)),
         prompt=prompt,
@@ -218,7 +211,7 @@ def attempt(client: Any, request: Any) -> Attempt | None:
     status: Status = "miss" if reason is None else "bypass"
     pin = None if name is None else Pin(name, ask, question)
     own = prompt, credential, before
-    return Attempt(client, request, url, call, frame, tenant, ask, status, reason or "", read.names, pin, *own)
+    return Attempt(client, request, url, call, frame, place, ask, status, reason or "", read.names, pin, *own)
 
 
 def _named(request: Any) -> tuple[Any, str | None]:
@@ -237,6 +230,10 @@ def _body(request: Any) -> Mapping[str, Any] | None:
         return None
     extra = request.options.extra_json
     return {**body, **extra} if extra else body
+
+
+def _model(body: Mapping[str, Any]) -> str:
+    return model if isinstance(model := body.get("model"), str) else ""
 
 
 # Where on its platform a client asks: what makes the path and the signature of its requests later than we see them.

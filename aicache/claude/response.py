@@ -19,7 +19,7 @@ from aicache.core.operations import Form
 from aicache.core.recording import Recording
 from aicache.core.records import Answer, Called, Failure, Headers, Opened
 from aicache.ledger import counting
-from aicache.ledger.prices import price
+from aicache.ledger.prices import Price, price
 
 logger = logging.getLogger("aicache")
 
@@ -80,10 +80,20 @@ def going_out(sent: counting.Sent | None) -> Iterator[None]:
         raise
 
 
-def called(response: Any, made: Attempt, form: Form) -> Called:
+def answered(response: Any, sent: counting.Sent | None) -> None:
+    """Upstream has, or its stream has begun."""
+    if http_of(response).is_success:
+        counting.answered(sent)
+
+
+def called(response: Any, made: Attempt, form: Form, sent: counting.Sent | None) -> Called:
     """How an own call ended that got a response. Where it is none of the cache's it is passed on, read or unread."""
     raw = http_of(response)
+    if not raw.is_success:
+        counting.failed(sent)
     if made.ask is None and (made.prompt is None or not raw.is_success):
+        if raw.is_success:
+            priced(sent, _parsed(raw.content) if raw.is_closed and not made.request.stream else None)
         return Called(response, Answer(b"") if raw.is_success else Failure("status", raw.status_code))
     if not raw.is_success:
         return Called(
@@ -101,25 +111,41 @@ def called(response: Any, made: Attempt, form: Form) -> Called:
     if form == "stream" and not is_events:  # who stands between takes no notice of that
         made.forget_streams()
         plain = response_of(raw.status_code, list(raw.headers.items()), raw.content, made, type(response))
-        return called(plain, made, "own")
+        return called(plain, made, "own", sent)
     if made.request.stream and made.ask is None and not is_events:
+        priced(sent, None)
         return Called(response, Answer(b""))
     if made.request.stream or form == "stream":
         headers = _kept(raw.headers)
         kind = AsyncSource if isinstance(response, anthropic.AsyncAPIResponse) else Source
-        whole = partial(_whole, _plain(raw), raw.request, type(response), made)
-        return Called(None, Opened(made.asked, kind(response, headers, whole), headers, is_events))
-    try:
-        message = json.loads(raw.content)
-    except ValueError:
-        message = None
-    priced = price(message)
-    answer = Answer(raw.content, _kept(raw.headers), priced.usd, priced.premium, priced.tokens)
+        price_of = partial(priced, sent)
+        whole = partial(_whole, _plain(raw), raw.request, type(response), made, sent)
+        return Called(None, Opened(made.asked, kind(response, headers, whole, price_of), headers, is_events))
+    message = _parsed(raw.content)
+    found = priced(sent, message)
+    answer = Answer(raw.content, _kept(raw.headers), found.usd, found.premium, found.tokens)
     return Called(response, answer, message)
 
 
-def unreached(error: anthropic.APIConnectionError | httpx2.RequestError, made: Attempt) -> Called:
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def priced(sent: counting.Sent | None, message: Any) -> Price:
+    """What upstream charges for an answer, which is counted, once. ``message``: None, where nobody has read it."""
+    found = price(message)
+    counting.charged(sent, found)
+    return found
+
+
+def unreached(
+    error: anthropic.APIConnectionError | httpx2.RequestError, made: Attempt, sent: counting.Sent | None
+) -> Called:
     """How an own call ended that got none. A body that broke off is to all of them what it is to a plain call's SDK."""
+    counting.failed(sent)
     if isinstance(error, httpx2.RequestError):
         cause, request = error, httpx2.Request("POST", made.url)
         if isinstance(cause, httpx2.TimeoutException):
@@ -157,6 +183,7 @@ def _whole(
     request: httpx2.Request,
     kind: Any,
     made: Attempt,
+    sent: counting.Sent | None,
     recording: Recording,
     error: Exception | None,
 ) -> Called | None:
@@ -170,13 +197,16 @@ def _whole(
         word = said.get("type") if isinstance(said, dict) else None
         status = STATUSES.get(word, 500) if isinstance(word, str) else 500
         body = json.dumps(recording.failure).encode()
-        return called(response_of(status, headers, body, made, kind, request), made, "own")
+        priced(sent, None)
+        return called(response_of(status, headers, body, made, kind, request), made, "own", sent)
     if error is not None or not (recording.is_whole or recording.is_spoiled):
-        return unreached(error or httpx2.RemoteProtocolError("the stream ended before its message did"), made)
+        priced(sent, None)
+        return unreached(error or httpx2.RemoteProtocolError("the stream ended before its message did"), made, sent)
     if not recording.body:
+        priced(sent, recording.message)
         logger.warning("%s: a stream cannot be put together again; the call is made anew", made.url)
         return None
-    return called(response_of(200, headers, recording.body, made, kind, request), made, "own")
+    return called(response_of(200, headers, recording.body, made, kind, request), made, "own", sent)
 
 
 def _plain(raw: httpx2.Response) -> list[tuple[str, str]]:

@@ -12,8 +12,10 @@ import httpx2
 
 from aicache.core.recording import Recording
 from aicache.core.records import Answer, Called, Headers
-from aicache.ledger.prices import price
+from aicache.ledger.prices import Price
 
+# Counts what an answer costs, once, and says it.
+PriceOf = Callable[[Any], Price]
 Whole = Callable[[Recording, Exception | None], Called | None]
 
 
@@ -22,9 +24,10 @@ class _Source:
     find nothing in here that holds it. ``body``: what is read.
     """
 
-    def __init__(self, response: Any, headers: Headers, whole: Whole, body: Any) -> None:
+    def __init__(self, response: Any, headers: Headers, whole: Whole, price_of: PriceOf, body: Any) -> None:
         self.headers = headers
         self.whole = whole
+        self._price_of = price_of
         self.response = response
         raw: httpx2.Response = response.http_response
         self.inner: Any = raw.stream
@@ -48,8 +51,11 @@ class _Source:
         return isinstance(error, httpx2.TimeoutException)
 
     def answer(self, body: bytes, events: bytes, message: Any) -> Answer:
-        priced = price(message)
+        priced = self._price_of(message)
         return Answer(body, self.headers, priced.usd, priced.premium, priced.tokens, events=events)
+
+    def over(self) -> None:
+        self._price_of(None)
 
 
 class _Body(httpx2.SyncByteStream):
@@ -77,9 +83,9 @@ class _Body(httpx2.SyncByteStream):
 class Source(_Source):
     """For the sync client."""
 
-    def __init__(self, response: Any, headers: Headers, whole: Whole) -> None:
+    def __init__(self, response: Any, headers: Headers, whole: Whole, price_of: PriceOf) -> None:
         self._body = _Body(response.http_response.stream)
-        super().__init__(response, headers, whole, self._body)
+        super().__init__(response, headers, whole, price_of, self._body)
         self._chunks = self._read()
 
     def pull(self) -> bytes | None:
@@ -103,8 +109,8 @@ class Source(_Source):
 class AsyncSource(_Source):
     """Who is cancelled as it waits for a piece has closed it."""
 
-    def __init__(self, response: Any, headers: Headers, whole: Whole) -> None:
-        super().__init__(response, headers, whole, response.http_response.stream)
+    def __init__(self, response: Any, headers: Headers, whole: Whole, price_of: PriceOf) -> None:
+        super().__init__(response, headers, whole, price_of, response.http_response.stream)
         self._chunks = self._read()
 
     async def pull(self) -> bytes | None:

@@ -76,6 +76,7 @@ class Bill:
             self._rewriting(message, again, read=False),
             self._saved(usage, way, message),
             miss_reason(message),
+            self._prompt.prefixes[-1].digest,
         )
         self._note(self.use)
 

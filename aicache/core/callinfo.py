@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import Final
 
 from aicache.core.records import Served, Status
 from aicache.core.usage import State
+
+SHORT: Final = 12
+"""So many characters of a key are enough for people to tell it from others."""
 
 
 @dataclass(frozen=True, slots=True)

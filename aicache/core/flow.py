@@ -34,18 +34,7 @@ from aicache.core.operations import (
 from aicache.core.passing import Leading, following
 from aicache.core.policy import suits, traits, verdict
 from aicache.core.prefix import Prompt
-from aicache.core.records import (
-    NO_STAMPS,
-    Answer,
-    Ask,
-    Broken,
-    Called,
-    Entry,
-    Failure,
-    Served,
-    Stamps,
-    Status,
-)
+from aicache.core.records import NO_STAMPS, Answer, Ask, Before, Broken, Called, Entry, Failure, Served, Stamps, Status
 from aicache.core.turns import Held, Led, News
 
 Serving = Generator[Operation, Any, Served]
@@ -59,8 +48,10 @@ def serve(ask: Ask) -> Serving:
         return (yield from alone("degraded", str(trouble)))
     if not seen.enabled:
         return (yield from alone("bypass", "switched_off"))
-    if seen.entry is None or ask.refresh:
-        return (yield from fly(ask, stamps, "refresh" if ask.refresh else seen.reason, seen.entry))
+    if ask.refresh:
+        return (yield from fly(ask, stamps, "refresh", seen.entry))
+    if seen.entry is None:
+        return (yield from fly(ask, stamps, seen.reason, before=seen.before))
     entry, now = yield from judged(seen.entry, ask, stamps)
     if entry is None:
         reason = "policy" if has_form(seen.entry, ask) else "form"
@@ -81,7 +72,7 @@ def look(ask: Ask) -> Generator[Operation, Any, tuple[Seen, Stamps]]:
         counted: tuple[int, ...] = yield Count(ask.counted)
         stamps = replace(stamps, generations=counted)
         if seen.entry is not None and (tag := seen.entry.stamps.outrun(ask.counted, counted)) is not None:
-            seen = replace(seen, entry=None, reason=f"invalidated:{tag}")
+            seen = replace(seen, entry=None, reason=f"invalidated:{tag}", before=Before(tag))
     return seen, stamps
 
 
@@ -105,7 +96,7 @@ def has_form(kept: Entry, ask: Ask) -> bool:
     return ask.streams or bool(kept.answer.body)
 
 
-def fly(ask: Ask, stamps: Stamps, reason: str, standing: Entry | None = None) -> Serving:
+def fly(ask: Ask, stamps: Stamps, reason: str, standing: Entry | None = None, before: Before | None = None) -> Serving:
     """Leads the one call there is for this key, or waits for who does. The entry that stood before is no answer.
 
     A call that somebody began under other stamps is neither waited for nor taken from: its answer may be older.
@@ -131,7 +122,7 @@ def fly(ask: Ask, stamps: Stamps, reason: str, standing: Entry | None = None) ->
         match turn:
             case Led():
                 renews = standing is not None or ask.refresh
-                return (yield from lead(ask, stamps, turn, reason, waited, renews=renews))
+                return (yield from lead(ask, stamps, turn, reason, waited, before, renews=renews))
             case Live():
                 return (yield from following(ask, stamps, token, turn, waited))
             case Entry() if turn is heard:
@@ -171,6 +162,7 @@ def lead(
     led: Led,
     reason: str,
     waited: float = 0.0,
+    before: Before | None = None,
     *,
     renews: bool = False,
     hands_over: bool = True,
@@ -193,9 +185,10 @@ def lead(
                 status: Status = "coalesced" if waited else "hit"
                 return Served(status, "copy", entry=entry, now=now, waited=waited, stored=bool(kept))
             known = "policy" if entry is None else "expired"
-        called, ending = yield from through(
-            ask.prompt, ask, lambda called: Served("miss", reason, own=called, waited=waited), leading, waited=waited
-        )
+        if reason in VAGUE:
+            before = recalled.before or before
+        begun = partial(Served, "miss", reason, waited=waited, before=before)
+        called, ending = yield from through(ask.prompt, ask, lambda called: begun(own=called), leading, waited=waited)
         moment: Moment = yield Now(ask.policy)
     except GeneratorExit:  # nobody drives this flow any more: the lease ends by itself
         raise
@@ -235,6 +228,7 @@ def lead(
         now=moment.now,
         waited=waited,
         stored=may.store,
+        before=before,
     )
 
 
@@ -271,8 +265,10 @@ def revalidate(ask: Ask, stamps: Stamps) -> Generator[Operation, Any, None]:
         turn = yield Lead(ask, stamps, since=float("inf"), refresh=True, waits=False)
     except Unavailable:
         return
-    if isinstance(turn, Led) and not (yield Spawn(lead(ask, stamps, turn, "expired", renews=True, hands_over=False))):
-        yield from finish(Finish(ask, stamps, turn.token))
+    if isinstance(turn, Led):
+        renewing = lead(ask, stamps, turn, "expired", renews=True, hands_over=False)
+        if not (yield Spawn(renewing, ask)):
+            yield from finish(Finish(ask, stamps, turn.token))
 
 
 def alone(status: Status, reason: str = "", waited: float = 0.0, prompt: Prompt | None = None) -> Serving:

@@ -178,6 +178,12 @@ class Gate:
 
     def _folded(self, opened: Opened, leads: Ask | None) -> Generator[Operation, Any, Called]:
         """A stream, as the plain answer that it would have been."""
+        try:
+            return (yield from self._read_on(opened, leads))
+        finally:
+            opened.upstream.over()
+
+    def _read_on(self, opened: Opened, leads: Ask | None) -> Generator[Operation, Any, Called]:
         upstream, recording = opened.upstream, Recording()
         trouble: Exception | None = None
         try:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from aicache.core.gating import Gating
 from aicache.core.life import Life
 from aicache.core.policy import Policy
-from aicache.core.records import NO_STAMPS, Ask, Entry, Failure, Pin, Stamps
+from aicache.core.records import NO_STAMPS, Ask, Before, Entry, Failure, Pin, Stamps
 from aicache.core.streaming import Ending, Streaming
 from aicache.core.tags import Tag
 from aicache.core.turns import Led
@@ -23,7 +23,8 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one look found. ``reason``: why there is no entry. ``enabled``: the fleet's switch.
+    """What one look found. ``reason``: why there is no entry; ``before``: of one that stood. ``enabled``: the fleet's
+    switch.
 
     ``stamps``: how the tags stand; None where some have no stamp, so that no answer can hang on them.
     """
@@ -32,6 +33,7 @@ class Seen:
     stamps: Stamps | None
     reason: str = ""
     enabled: bool = True
+    before: Before | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +74,14 @@ class Recall:
 @dataclass(frozen=True, slots=True)
 class Recalled:
     """``counted``: how often each of ``ask.counted`` was invalidated; None where no copies are kept. ``entry``: a copy
-    that was made under the same counts, and has not expired. ``reason``: why there is none, "" where that is not known.
+    that was made under the same counts, and has not expired. ``reason``: why there is none, "" where that is not known;
+    ``before``: of one that stood.
     """
 
     counted: tuple[int, ...] | None = None
     entry: Entry | None = None
     reason: str = ""
+    before: Before | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,9 +236,10 @@ class Elapsed:
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """Runs another flow in the background; its errors are logged there. → whether it runs."""
+    """Runs another flow in the background, for the same question; its errors are logged there. → whether it runs."""
 
     flow: Flow
+    ask: Ask
 
 
 Durably = Count | Recall | Claim | Settle

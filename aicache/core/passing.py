@@ -68,17 +68,18 @@ def passing(
     until the flow has ended: who has it finds the answer stored.
     """
     live = Live()
-    if leading is not None:
-        live = leading.live = yield Share(opened.ask, leading.stamps, leading.token, aloud=opened.ask.live)
-    live.open(opened.headers, opened.ask.policy.max_bytes, aloud=opened.ask.live)
-    live.is_led_here = True
     try:
+        if leading is not None:
+            live = leading.live = yield Share(opened.ask, leading.stamps, leading.token, aloud=opened.ask.live)
+        live.open(opened.headers, opened.ask.policy.max_bytes, aloud=opened.ask.live)
+        live.is_led_here = True
         return (yield from _passing(called, opened, served, leading, live, gate))
     except BaseException:  # though nobody may drive this flow any more: who reads it is not to wait for it
         live.end(BROKEN)
         raise
     finally:
         live.is_led_here = False
+        opened.upstream.over()
 
 
 def _passing(

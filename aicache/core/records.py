@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from aicache.core.fingerprint import Question
 from aicache.core.policy import Policy
@@ -73,7 +73,8 @@ class Ask:
     version of each row that it is made from. ``patience``: seconds for which the caller is ready to wait for somebody
     else's call. ``timeout``: what the caller allows its own upstream call, None for no limit. ``attempt``: how often
     the SDK has retried this call. ``credential``: a digest of what the request is authorised with. ``model``: the
-    model that is asked, "" where that is not said. ``body``: the request's, where it is to be kept with the answer.
+    model that is asked, "" where that is not said. ``body``: the request's, where it is to be kept with the answer;
+    ``circumstances``: what else of its scope is in the key, as JSON has it.
     ``streams``: the answer is wanted as a stream of events; ``live``: while it is made, too, as the request offers no
     tools that another caller of the same answer must not run. ``prompt``: the request as the
     provider's prompt cache sees it.
@@ -93,6 +94,7 @@ class Ask:
     owner: str = ""
     model: str = ""
     body: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    circumstances: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     streams: bool = False
     live: bool = False
     prompt: Prompt | None = field(default=None, compare=False, repr=False)
@@ -181,6 +183,9 @@ class Upstream(Protocol):
     def answer(self, body: bytes, events: bytes, message: Any) -> Answer:
         """What it came to, in both forms, with its price."""
 
+    def over(self) -> None:
+        """Nobody reads any more of it, whether it came to an ``answer`` or not."""
+
     def whole(self, recording: Any, error: Exception | None) -> Any:
         """Called: the plain answer that a stream comes to which its caller did not ask for, or how that failed; None
         where nobody can tell."""
@@ -235,13 +240,22 @@ class Entry:
     stamps: Stamps = NO_STAMPS
 
 
+class Before(NamedTuple):
+    """The answer that stood before one that was missed, as far as is known. ``died``: the tag, or the row, that it was
+    invalidated by, "" where it was not. ``late``: seconds for which it had expired, 0 where it had not."""
+
+    died: str = ""
+    late: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """How one attempt of a call ended: with exactly one status.
 
     ``own``: how the caller's own upstream call ended, where it made one. ``entry``: the answer as it is stored or was
     shared; on a miss, the one just stored. ``failure``: what somebody else's call met. ``now``: unix seconds.
-    ``waited``: seconds. ``headers``: where the caller reads somebody else's stream as it comes, that one's.
+    ``waited``: seconds. ``headers``: where the caller reads somebody else's stream as it comes, that one's. ``before``:
+    on a miss, the answer in whose place another was made; None where none is known.
     """
 
     status: Status
@@ -253,6 +267,7 @@ class Served:
     waited: float = 0.0
     stored: bool = False
     headers: Headers | None = None
+    before: Before | None = None
 
     @property
     def given(self) -> Entry:

@@ -22,6 +22,7 @@ class PromptUse:
     ``state``: at the gate, where it had to wait ``waited`` seconds. ``read``, ``written``: tokens, as upstream counted
     them; of the latter, ``redundant`` were of a prefix that lived, and cost ``redundant_usd`` more than reading them.
     ``saved_usd``: what the waiting saved. Both are None where no price is known. ``miss_reason``: the provider's own.
+    ``prefix``: digest of the longest that the request has.
     """
 
     model: str
@@ -33,6 +34,7 @@ class PromptUse:
     redundant_usd: Decimal | None = Decimal(0)
     saved_usd: Decimal | None = Decimal(0)
     miss_reason: str = ""
+    prefix: str = ""
 
 
 class Books(Protocol):

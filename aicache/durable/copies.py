@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from aicache.core.lineage import Lineage
+from aicache.core.lineage import Lineage, before, missed
 from aicache.core.operations import Recalled
-from aicache.core.records import Ask, Entry
+from aicache.core.records import Ask, Before, Entry
 from aicache.core.tags import EVERYBODY, place
 from aicache.durable.rows import LONGEST, moment
 from aicache.durable.writer import Writer
@@ -41,7 +42,8 @@ class Copies:
         found, last = self._found(ask) if copy else (None, None)
         counted = generations(ask.counted)
         if found is None:
-            return Recalled(counted, reason=_why(ask, last, purged=counted[-1] > 0) if copy else "")
+            reason, stood = _why(ask, last, purged=counted[-1] > 0) if copy else ("", None)
+            return Recalled(counted, reason=reason, before=stood)
         try:
             entry = found if isinstance(found, Entry) else read_entry(found)
         except Unreadable:
@@ -49,9 +51,9 @@ class Copies:
         if not answers(entry, ask) or entry.stamps.generations is None:
             return Recalled(counted)
         if (tag := entry.stamps.outrun(ask.counted, counted)) is not None:
-            return Recalled(counted, reason=f"invalidated:{tag}")
+            return _dead(counted, f"invalidated:{tag}", entry)
         if len(entry.stamps.generations) != len(counted) or entry.dies_at <= time.time():
-            return Recalled(counted, reason="expired")
+            return _dead(counted, "expired", entry)
         return Recalled(counted, entry)
 
     def _found(self, ask: Ask) -> tuple[Entry | bytes | None, Lineage | None]:
@@ -64,13 +66,14 @@ class Copies:
             return waiting, None
         kept = CacheEntry.objects.using(self.using)
         rows = kept.filter(question=place("question", self.site, ask.tenant, ask.lineage)).order_by("-created_at")
-        last = rows.values_list("digest", "key", "sources", "payload").first()
+        last = rows.values_list("digest", "key", "sources", "payload", "expires_at").first()
         if last is None:
             return None, None
         if last[0] == digest:
             return bytes(last[3]), None
         found: Any = kept.filter(digest=digest).values_list("payload", flat=True).first()
-        lineage = Lineage(last[1], 0.0, sources=tuple((label, version) for label, version in last[2]))
+        sources = tuple((label, version) for label, version in last[2])
+        lineage = Lineage(last[1], last[4].timestamp(), sources=sources)
         return (None if found is None else bytes(found)), lineage
 
     def _digest(self, ask: Ask) -> str:
@@ -101,14 +104,30 @@ class Copies:
             "hit_at": None,
             "payload": pack_entry(entry),
             "request": None if ask.body is None else json.dumps(ask.body, ensure_ascii=False, default=repr),
+            "circumstances": _storable(ask.circumstances),
         }
 
 
-def _why(ask: Ask, last: Lineage | None, *, purged: bool) -> str:
+def _dead(counted: tuple[int, ...], reason: str, entry: Entry) -> Recalled:
+    return Recalled(counted, reason=reason, before=before(reason, entry.dies_at, time.time()))
+
+
+def _storable(circumstances: Any) -> Any:
+    """PostgreSQL takes no NUL, which a text of a site's may have."""
+    if isinstance(circumstances, str):
+        return storable(circumstances, len(circumstances))
+    if isinstance(circumstances, list):
+        return [_storable(each) for each in circumstances]
+    if isinstance(circumstances, Mapping):
+        return {name: _storable(value) for name, value in circumstances.items()}
+    return circumstances
+
+
+def _why(ask: Ask, last: Lineage | None, *, purged: bool) -> tuple[str, Before | None]:
     """Why there is no copy, as far as what was last kept for the question tells."""
     if last is None:
-        return "invalidated:answer" if purged else ""
-    return last.reason(ask, 0.0)
+        return "invalidated:answer" if purged else "", None
+    return missed(last, ask, time.time(), ())
 
 
 def _upsert(using: str, digest: str, fields: dict[str, Any]) -> None:

@@ -39,15 +39,15 @@ def apply(tags: Collection[Tag], *, using: str, cause: str) -> None:
         _get_store().stamp(tags)
     except Unavailable as error:
         _changed(str(error) or "unavailable")
-        signals.pending.send_robust(sender=None, **told)
+        signals.invalidation_pending.tell(**told)
         raise
     except Exception as error:
         if _changed(type(error).__name__):
             logger.exception("drawing new stamps failed")
-        signals.pending.send_robust(sender=None, **told)
+        signals.invalidation_pending.tell(**told)
         raise Unavailable("error") from error
     _changed("")
-    signals.invalidated.send_robust(sender=None, **told)
+    signals.tag_invalidated.tell(**told)
 
 
 def _changed(trouble: str) -> bool:

@@ -1,4 +1,4 @@
-"""What the prompt-cache gate asks of the ledger, for one tenant."""
+"""What the prompt-cache gate asks of the ledger, for one call."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 from aicache.core.usage import PromptUse
 from aicache.ledger import counting, prices
-from aicache.tenants import Tenant
+from aicache.ledger.place import Place
 
 
 class Books:
     """Nothing in here raises."""
 
-    def __init__(self, tenant: Tenant | None) -> None:
-        self._tenant = tenant
+    def __init__(self, place: Place) -> None:
+        self._place = place
 
     def worth(self, model: str, tokens: int, life: float) -> Decimal | None:
         return prices.worth(model, tokens, life)
@@ -26,4 +26,4 @@ class Books:
         return prices.price(message).usd
 
     def note(self, use: PromptUse) -> None:
-        counting.prompted(self._tenant, use)
+        counting.prompted(self._place, use)

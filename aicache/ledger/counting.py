@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Final
 
 from aicache.conf import Settings, get_settings
 from aicache.core.callinfo import CallInfo
 from aicache.core.records import Served
 from aicache.core.usage import PromptUse
 from aicache.database import BUDGET, at_exit
-from aicache.ledger.counts import Cell
 from aicache.ledger.flusher import Flusher
+from aicache.ledger.place import Owner, Place
+from aicache.ledger.prices import Price
+from aicache.ledger.request import Request
 from aicache.sqlite import is_open_here
 from aicache.store.line import ended as ends
 from aicache.store.line import loop_runs
@@ -26,15 +26,19 @@ from aicache.tenants import Tenant
 
 logger = logging.getLogger("aicache.ledger")
 
-FREE: Final = Decimal(0)
-
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A request that was counted as it went out."""
+    """A request that was counted as it went out. It is to end in ``not_sent``, ``failed`` or ``charged``: until then
+    it is missed where its process is killed."""
 
     flusher: Flusher
-    cell: Cell
+    request: Request
+
+    @property
+    def is_ours(self) -> bool:
+        """One that its parent had counted before a fork is no child's business."""
+        return self.flusher is get_flusher()
 
 
 def whose(tenant: Callable[[], Tenant | None]) -> Tenant | None:
@@ -45,40 +49,41 @@ def whose(tenant: Callable[[], Tenant | None]) -> Tenant | None:
         return None
 
 
-def began(call: str) -> None:
+def began(call: str, place: Place) -> None:
     """An attempt of a call is under way. ``call`` is the same for all attempts of one."""
     try:
-        get_flusher().counts.began(call)
+        get_flusher().counts.began(call, place)
     except Exception as error:  # noqa: BLE001 - told, and no caller's
         _tell(error)
 
 
 def ended(
     call: str,
-    tenant: Tenant | None,
+    place: Place,
     info: CallInfo,
     served: Served | None = None,
     *,
+    question: str = "",
     retried: bool = False,
     site: Callable[[Settings], str],
 ) -> None:
-    """``retried``: in the place of an earlier attempt that failed. ``site``: says what keeps sites apart."""
+    """``question``: the same for all answers to it. ``retried``: in the place of an earlier attempt that failed.
+    ``site``: says what keeps sites apart."""
     try:
         flusher = get_flusher()
         entry = None if served is None or served.own is not None else served.entry
-        premium = FREE if entry is None else entry.answer.premium
-        flusher.counts.ended(call, tenant, info, premium, retried=retried)
+        flusher.counts.ended(call, place, info, served, question, retried=retried)
         if entry is not None:
             flusher.hits.note(entry.tenant, entry.key, site)
     except Exception as error:  # noqa: BLE001 - told, and no caller's
         _tell(error)
 
 
-def sent(tenant: Tenant | None) -> Sent | None:
+def sent(place: Place) -> Sent | None:
     """A request is about to go out. Waits, for BUDGET at most, until a process that is killed meanwhile is missed."""
     try:
         flusher = get_flusher()
-        going_out = Sent(flusher, flusher.counts.sent(tenant))
+        going_out = Sent(flusher, flusher.counts.sent(place))
         announced = flusher.announcing()
         if announced is None or is_open_here(get_settings().database):
             return going_out
@@ -91,11 +96,11 @@ def sent(tenant: Tenant | None) -> Sent | None:
     return going_out
 
 
-async def asent(tenant: Tenant | None) -> Sent | None:
+async def asent(place: Place) -> Sent | None:
     """As ``sent``, in a task."""
     try:
         flusher = get_flusher()
-        going_out = Sent(flusher, flusher.counts.sent(tenant))
+        going_out = Sent(flusher, flusher.counts.sent(place))
         announced = flusher.announcing()
         if announced is None or not loop_runs():
             return going_out
@@ -109,20 +114,55 @@ async def asent(tenant: Tenant | None) -> Sent | None:
     return going_out
 
 
-def prompted(tenant: Tenant | None, use: PromptUse) -> None:
+def answered(going_out: Sent | None) -> None:
+    """Upstream has, or its stream has begun."""
+    try:
+        if going_out is not None and going_out.is_ours:
+            going_out.flusher.counts.answered(going_out.request)
+    except Exception as error:  # noqa: BLE001 - told, and no caller's
+        _tell(error)
+
+
+def charged(going_out: Sent | None, price: Price) -> None:
+    """For upstream's answer. What is said of it first counts."""
+    try:
+        if going_out is not None and going_out.is_ours:
+            going_out.flusher.counts.charged(going_out.request, price)
+    except Exception as error:  # noqa: BLE001 - told, and no caller's
+        _tell(error)
+
+
+def failed(going_out: Sent | None) -> None:
+    """No answer came of it."""
+    try:
+        if going_out is not None and going_out.is_ours:
+            going_out.flusher.counts.failed(going_out.request)
+    except Exception as error:  # noqa: BLE001 - told, and no caller's
+        _tell(error)
+
+
+def prompted(place: Place, use: PromptUse) -> None:
     """What a call has done at the provider's prompt cache."""
     try:
-        get_flusher().counts.prompted(tenant, use)
+        get_flusher().counts.prompted(place, use)
     except Exception as error:  # noqa: BLE001 - told, and no caller's
+        _tell(error)
+
+
+def judged(*, owner: str, tenant: str, everybody: bool, model: str, policy: str, wrong: bool) -> None:
+    """Somebody has checked an answer of the cache. ``owner`` is a digest, ``tenant`` the same for people."""
+    try:
+        place = Place.of(Owner(owner, tenant, everybody), model, policy)
+        get_flusher().counts.judged(place, wrong=wrong)
+    except Exception as error:  # noqa: BLE001 - told, and the page's reader has what was asked for
         _tell(error)
 
 
 def not_sent(going_out: Sent | None) -> None:
     """It never left."""
     try:
-        # One that its parent had counted before a fork is no child's business.
-        if going_out is not None and going_out.flusher is get_flusher():
-            going_out.flusher.counts.not_sent(going_out.cell)
+        if going_out is not None and going_out.is_ours:
+            going_out.flusher.counts.not_sent(going_out.request)
     except Exception as error:  # noqa: BLE001 - told, and no caller's
         _tell(error)
 

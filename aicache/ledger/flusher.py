@@ -16,8 +16,8 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from aicache.conf import get_settings
-from aicache.database import in_memory, in_test, leave, on_connections_of_its_own, unforked
-from aicache.ledger import rows
+from aicache.database import leave, on_connections_of_its_own, unforked
+from aicache.ledger import compaction, rows
 from aicache.ledger.counts import Counts
 from aicache.ledger.hits import Hits
 from aicache.ledger.process import Process
@@ -39,7 +39,11 @@ AHEAD: Final = 1.0
 SHORTEST: Final = 0.25  # seconds in which it can be told how fast it counts
 # Between attempts while the database is away, twice as long each time.
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
-HITS_EVERY: Final = 10.0
+# What is noted beside the counts, and may be lost.
+NOTES_EVERY: Final = 10.0
+# Who has written nothing for so long asks first whether others have taken it to be gone, which they do in twice the
+# time: it may have stood still, in the middle of anything.
+UNHEARD: Final = compaction.GONE_AFTER.total_seconds() / 2
 # Counts until it is tried again to start the thread, where that failed.
 TRY_AGAIN: Final = 1000
 AT_EXIT: Final = 2.0
@@ -58,6 +62,8 @@ class Flusher:
         self.process = Process.this()
         self._announced = self._flushed = 0
         self._written = (0, 0)  # the same, as the database has them
+        self._is_new = True  # to the database
+        self._heard_at = 0.0  # as ``_written_at``, of the clock that goes on while a machine sleeps
         self._enough_until = -1  # more than so many are announced anew, before it is too late
         # Whoever rings may run as garbage is collected, anywhere: also in here, and in the middle of ringing.
         self._bell: SimpleQueue[None] = SimpleQueue()
@@ -113,7 +119,7 @@ class Flusher:
         self.counts.alarm_at = NEVER  # once is enough, until the thread has seen to it
         if self._is_held:
             return
-        if self._is_asleep and _nobody_could_read():
+        if self._is_asleep and rows.is_seen_by_nobody():
             self._is_held = True
             return
         with self._lock:
@@ -169,12 +175,12 @@ class Flusher:
         now = time.monotonic()
         if self._is_asleep and self._writes and not (rung or is_closing):
             self._write(using, self._announced)
-            return HEARTBEAT
+            return HEARTBEAT if self._announced > self._flushed else None
         if self._is_asleep:
             self._is_asleep, self._due, self._moved_at = False, now + GATHER, now
             self._since = now
         # After trouble too: cells are not offered to a database that is away.
-        if waiting or self.counts.expected > self._enough_until or not self._writes:
+        if waiting or self.counts.expected > self._enough_until or not self._writes or self._is_unheard():
             self._announce(using, now)
             _let_go(waiting)
         if now >= self._due or is_closing:
@@ -194,7 +200,7 @@ class Flusher:
     def _flush(self, using: str, now: float) -> None:
         cells, events = self.counts.take()
         try:
-            rows.write_cells(cells, self.process.id, using=using)
+            rows.write_cells(cells, self.process.id, using=using, in_time=self._in_time)
         except BaseException:
             self.counts.not_written()
             raise
@@ -206,9 +212,19 @@ class Flusher:
             self._announce(using, now)
         elif now - self._written_at >= HEARTBEAT:
             self._write(using, self._announced)
-        if now - self._noted_at >= HITS_EVERY:
+        if now - self._noted_at >= NOTES_EVERY:
             self._noted_at = now
-            self.hits.write(using)
+            self._write_notes(using)
+
+    def _write_notes(self, using: str) -> None:
+        self.hits.write(using)
+        is_done = False
+        try:
+            spots = self.counts.take_hotspots()
+            rows.write_hotspots(spots, self.process.id, using=using, in_time=self._in_time)
+            is_done = True
+        finally:
+            self.counts.hotspots_written(is_done=is_done)
 
     def _rate_now(self, events: int, now: float) -> float:
         """Counts in a second, since it last wrote them."""
@@ -216,7 +232,7 @@ class Flusher:
 
     def _rest(self, using: str) -> float | None:
         """Nothing more is announced than what the calls will come to that are under way."""
-        self.hits.write(using)
+        self._write_notes(using)
         self._is_asleep, self._rate = True, 0.0
         self.counts.alarm_at = -1  # from here on, whoever counts rings; who did before is seen now
         events, self._announced = self.counts.settled()
@@ -226,10 +242,24 @@ class Flusher:
         self._write(using, self._announced)
         return HEARTBEAT if self._announced > self._flushed else None
 
+    def _is_unheard(self) -> bool:
+        return max(time.time() - self._heard_at, time.monotonic() - self._written_at) > UNHEARD
+
+    def _in_time(self) -> None:
+        if self._is_unheard():
+            raise rows.Overdue("the database was not heard of for long")
+
     def _write(self, using: str, announced: int) -> None:
-        rows.write_process(self.process, self._flushed, announced, using=using)
-        self._written = self._flushed, announced
-        self._written_at = time.monotonic()
+        told = self._flushed, announced, self.counts
+        while not rows.write_process(self.process, *told, using=using, is_new=self._is_new):
+            self._begin_anew()
+        self._written, self._is_new = (self._flushed, announced), False
+        self._written_at, self._heard_at = time.monotonic(), time.time()
+
+    def _begin_anew(self) -> None:
+        """As another process: what this one may have written is not its own any more, and lost where it did not."""
+        self.counts.let_go()
+        self.process, self._is_new = Process.this(), True
 
     def _is_well(self) -> None:
         if self._told:
@@ -249,6 +279,8 @@ class Flusher:
     def _failed(self, error: Exception) -> float:
         if not self._told:
             logger.warning("counts cannot be written now: %s", error)
+        if self.counts.is_full:  # it takes some, and never all
+            self._begin_anew()
         self._stop(str(error))
         pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
         return pause
@@ -259,13 +291,6 @@ class Flusher:
         self.counts.alarm_at = NEVER
         with suppress(Exception):  # it is what is in trouble
             leave(whole=True)
-
-
-def _nobody_could_read() -> bool:
-    try:
-        return in_test() or in_memory(get_settings().database)
-    except Exception:  # noqa: BLE001 - a driver is missing, for one: the thread will tell
-        return False
 
 
 def _let_go(waiting: list[Future[None]]) -> None:

@@ -4,7 +4,8 @@ not. What the flow hands over waits for its caller: a piece at a time, unless ot
 
 from __future__ import annotations
 
+from aicache.reading.passage import aclosed, closed
 from aicache.reading.tasks import AsyncReading
 from aicache.reading.threads import Reading
 
-__all__ = ["AsyncReading", "Reading"]
+__all__ = ["AsyncReading", "Reading", "aclosed", "closed"]

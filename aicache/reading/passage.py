@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -13,6 +14,8 @@ from aicache.core.live import LEAST_WINDOW
 from aicache.core.operations import Flow, Operation
 from aicache.core.records import Opened, Served, Upstream
 from aicache.core.streaming import Begin, Give, Left
+
+logger = logging.getLogger("aicache")
 
 # A caller who does not read is not read ahead of by more, whoever else would like to go on.
 AHEAD: Final = 16 * LEAST_WINDOW
@@ -63,10 +66,13 @@ class Passage:
         """Whether nothing is left to be let go of."""
         return self._is_over
 
-    def _run(self) -> None:
-        """For nobody: there is no caller who could leave."""
+    def _run(self) -> list[Served]:
+        """For nobody: there is no caller who could leave. → where it will be what it came to."""
         self._left = self._has_help = True
         self._asked = float("inf")
+        ends: list[Served] = []
+        self._conclude = lambda end: ends.append(end) if isinstance(end, Served) else None
+        return ends
 
     def _go_on(self) -> Operation:
         pending, self._pending = self._pending, None
@@ -127,3 +133,19 @@ class Passage:
         error, self._error = self._error, None
         if error is not None:
             raise error
+
+
+def closed(upstream: Upstream) -> None:
+    """Whatever is the matter: its caller has what it came for."""
+    try:
+        upstream.close()
+    except Exception as error:  # noqa: BLE001 - told, and no caller's
+        logger.debug("closing a stream failed: %r", error)
+
+
+async def aclosed(upstream: Upstream) -> None:
+    """As ``closed``, in a task."""
+    try:
+        await upstream.close()
+    except Exception as error:  # noqa: BLE001 - told, and no caller's
+        logger.debug("closing a stream failed: %r", error)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from inspect import GEN_SUSPENDED, getgeneratorstate
 from typing import Any
 
 from aicache.core.driver import SLOW, adrive
 from aicache.core.operations import Flow, Operation, Unavailable
+from aicache.core.records import Served
 from aicache.core.streaming import Begin, Left, Withhold
-from aicache.reading.passage import AHEAD, Conclude, Passage
-
-logger = logging.getLogger("aicache")
+from aicache.reading.passage import AHEAD, Conclude, Passage, aclosed
 
 
 class AsyncReading(Passage):
@@ -30,10 +30,12 @@ class AsyncReading(Passage):
         self._idle: asyncio.Future[None] | None = None  # the driver, while nobody wants one
         self._settling: asyncio.Future[None] | None = None  # who has left, until it is known what that means
         self._is_slow = self._interrupts = False
+        self._is_settling = self._is_hurried = False
+        self._after: Callable[[], Awaitable[None]] | None = None
 
-    def begin(self, conclude: Conclude) -> None:
-        """As ``Reading.begin``."""
-        self._conclude = conclude
+    def begin(self, conclude: Conclude, after: Callable[[], Awaitable[None]] | None = None) -> None:
+        """As ``Reading.begin``. ``after`` ``conclude`` it is awaited what that cannot, before who reads has the end."""
+        self._conclude, self._after = conclude, after
         if self.is_own:
             self._live.followed = self._drive_soon
             if self._is_followed:
@@ -59,6 +61,10 @@ class AsyncReading(Passage):
         self._forget()
         if self._is_over:
             return
+        if self._is_settling:  # who has left is not to wait for that
+            await self._close()
+            return
+        self._is_hurried = _is_cancelled()
         if self._is_slow:
             if not self._has_ended and await self._is_needed():
                 return
@@ -69,14 +75,25 @@ class AsyncReading(Passage):
 
     def leave_soon(self) -> None:
         """As ``leave``, from any thread, such as one that collects garbage."""
-        if not self._is_over:
-            with suppress(RuntimeError):  # the loop has ended, and its connections with it
-                self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self.leave()))
+        if self._is_over:
+            return
+        try:
+            self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self.leave()))
+        except RuntimeError:  # the loop has ended, and its connections with it
+            with suppress(RuntimeError):  # as does the interpreter
+                _thread.start_new_thread(self._stay_behind, ())  # whoever collects it may hold any lock
 
-    async def run(self) -> None:
-        self._run()
+    def _stay_behind(self) -> None:
+        """Its caller has left it, and nobody can drive it any more: so it ends here."""
+        self._left = self._is_over = True
+        self._ended(replace(self.served, reason="left"))
+
+    async def run(self) -> Served | None:
+        """As ``Reading.run``."""
+        ends = self._run()
         self._driver = asyncio.current_task()
         await self._work()
+        return ends.pop() if ends else None
 
     def _interrupt(self) -> None:
         if self._is_slow and self._driver is not None:  # it may have come on meanwhile
@@ -104,8 +121,14 @@ class AsyncReading(Passage):
         self._has_help = True
         if self._driver is None:
             self._driver = self._loop.create_task(self._work())
+            self._driver.add_done_callback(self._driven)
         else:
             self._wake()
+
+    def _driven(self, driver: asyncio.Task[None]) -> None:
+        """It may have been cancelled before its first step, with its loop."""
+        if not self._has_ended:
+            self._stay_behind()
 
     def _wake(self) -> None:
         self._tell(self._idle)
@@ -135,13 +158,31 @@ class AsyncReading(Passage):
     async def _step(self) -> None:
         if not (self._has_ended and self._left):
             await self._advance(self._quit if self._must_ask_again() else None)
+        if self._has_ended and not self._left:
+            await self._settle()
         if self._left:
             self._forget()
         if self._has_ended and self._left:
             await self._close()
+            await self._settle()
         if self._pieces:
             self._tell(self._reader)
             self._reader = None
+
+    async def _settle(self) -> None:
+        """Who reads, or leaves unless it is cancelled, waits for what is to be awaited at the end."""
+        after, self._after = self._after, None
+        if after is None:
+            return
+        if self._is_hurried:
+            self._tell(self._settling)
+        self._is_settling = True
+        try:
+            await after()
+        except asyncio.CancelledError:  # the loop is ending
+            self._left = True
+        finally:
+            self._is_settling = False
 
     async def _advance(self, resume: Callable[[], Operation] | None = None) -> None:
         try:
@@ -202,12 +243,15 @@ class AsyncReading(Passage):
     async def _close(self) -> None:
         self._is_over = True
         if self._upstream is not None:
-            try:
-                await self._upstream.close()
-            except Exception as error:  # noqa: BLE001 - its caller has what it came for
-                logger.debug("closing a stream failed: %r", error)
+            await aclosed(self._upstream)
 
     @staticmethod
     def _tell(who: asyncio.Future[None] | None) -> None:
         if who is not None and not who.done():
             who.set_result(None)
+
+
+def _is_cancelled() -> bool:
+    """Whether who runs this is on its way out."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

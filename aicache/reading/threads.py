@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,10 +11,9 @@ from typing import Any, Final
 
 from aicache.core.driver import HANDED, SLOW, drive
 from aicache.core.operations import Flow, Operation, Unavailable
+from aicache.core.records import Served
 from aicache.core.streaming import Begin, Left, Pull, Withhold
-from aicache.reading.passage import AHEAD, Conclude, Passage
-
-logger = logging.getLogger("aicache")
+from aicache.reading.passage import AHEAD, Conclude, Passage, closed
 
 # Who is interrupted is waited for, so that who has left finds its call ended; it may not be to be interrupted.
 PROMPT: Final = 0.5
@@ -119,10 +117,11 @@ class Reading(Passage):
         except Unavailable:
             return False
 
-    def run(self) -> None:
-        """To the end, for nobody."""
-        self._run()
+    def run(self) -> Served | None:
+        """To the end, for nobody. → what it came to, None where something was raised."""
+        ends = self._run()
         self._work()
+        return ends.pop() if ends else None
 
     def _let_go(self) -> None:
         self._forget()
@@ -188,10 +187,7 @@ class Reading(Passage):
     def _close(self) -> None:
         self._is_over = True
         if self._upstream is not None:
-            try:
-                self._upstream.close()
-            except Exception as error:  # noqa: BLE001 - its caller has what it came for
-                logger.debug("closing a stream failed: %r", error)
+            closed(self._upstream)
 
     def _help(self) -> None:
         """Drives it from now on, whether the caller does or not."""

@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from aicache.core.lineage import Lineage
+from aicache.core.lineage import Lineage, before, missed
 from aicache.core.operations import Finish, Seen
-from aicache.core.records import CREDENTIAL_STATUSES, Ask, Entry, Failure, Stamps
+from aicache.core.records import CREDENTIAL_STATUSES, Ask, Before, Entry, Failure, Stamps
 from aicache.store import news
 from aicache.store.keys import Keys
 from aicache.store.payload import Unreadable, pack_lineage, unpack_entry, unpack_lineage
@@ -39,9 +39,12 @@ def look(keys: Keys, cluster: bool, ask: Ask) -> Plan:
     kept = entry_for(entry, ask)
     if kept is not None and stamps is not None and kept.stamps.stand(stamps) and kept.dies_at > now:
         return Seen(kept, stamps, enabled=switch is None)
-    tag = kept.stamps.changed(ask.tags, values) if kept is not None else None
-    reason = f"invalidated:{tag}" if tag else _why(lineage, ask, now, values)
-    return Seen(None, stamps, reason, enabled=switch is None)
+    if kept is not None and (tag := kept.stamps.changed(ask.tags, values)) is not None:
+        reason = f"invalidated:{tag}"
+        stood = before(reason, kept.dies_at, now)
+    else:
+        reason, stood = _why(lineage, ask, now, values)
+    return Seen(None, stamps, reason, enabled=switch is None, before=stood)
 
 
 def capture(keys: Keys, ask: Ask, *, draw: bool = True, life: float = LIFE) -> Plan:
@@ -95,11 +98,11 @@ def entry_for(data: bytes | None, ask: Ask) -> Entry | None:
         return None
 
 
-def _why(lineage: bytes | None, ask: Ask, now: float, stamps: Sequence[str | None]) -> str:
+def _why(lineage: bytes | None, ask: Ask, now: float, stamps: Sequence[str | None]) -> tuple[str, Before | None]:
     try:
-        return "new" if lineage is None else unpack_lineage(lineage).reason(ask, now, stamps)
+        return missed(None if lineage is None else unpack_lineage(lineage), ask, now, stamps)
     except Unreadable:
-        return "unknown"
+        return "unknown", None
 
 
 def _credential(failure: Failure | None) -> str:

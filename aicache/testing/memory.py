@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from aicache.core.gating import Approach, AtGate, Note, Observe, Quit, Scout, Stay
-from aicache.core.lineage import Lineage
+from aicache.core.lineage import Lineage, missed
 from aicache.core.live import Live
 from aicache.core.operations import Capture, Finish, Lead, Look, Seen, Unavailable, Wait
 from aicache.core.records import CREDENTIAL_STATUSES, Ask, Entry, Failure, Stamps
@@ -156,8 +156,8 @@ class MemoryStore:
         entry = self._entries.get(where(ask))
         if entry is not None and stamps is not None and entry.stamps.values == present and entry.dies_at > now:
             return Seen(entry, stamps, enabled=self._on)
-        lineage = self._lineages.get((ask.tenant, ask.lineage))
-        return Seen(None, stamps, lineage.reason(ask, now, values) if lineage else "new", self._on)
+        reason, before = missed(self._lineages.get((ask.tenant, ask.lineage)), ask, now, values)
+        return Seen(None, stamps, reason, self._on, before)
 
     def _capture(self, ask: Ask) -> Stamps:
         return Stamps(tuple(self._stamps.setdefault(tag.digest, secrets.token_hex(8)) for tag in ask.tags))

@@ -4,8 +4,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from aicache.cache import get_cache, site
-from aicache.conf import get_settings
+from aicache.cache import get_cache
+from aicache.conf import get_settings, site
 from aicache.core.operations import Unavailable
 
 

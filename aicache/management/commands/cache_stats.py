@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from textwrap import wrap
 from typing import Any, Final
 
@@ -14,13 +13,12 @@ from django.utils import timezone
 
 from aicache.conf import get_settings
 from aicache.ledger import rows, stats
-from aicache.ledger.counts import STATUSES
+from aicache.ledger.document import as_json
+from aicache.ledger.figures import STATUSES
+from aicache.ledger.length import seconds_of
 from aicache.ledger.stats import FORMULA, Figures, Stats
 from aicache.management import prompts
-from aicache.management.prompts import decimal
 
-SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
-LONGEST: Final = 100 * 365 * SECONDS["d"]
 GAP: Final = "  "
 BAR: Final = 10  # characters
 COLUMNS: Final = 120  # where there is no terminal to be asked
@@ -40,9 +38,9 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="for programs")
 
     def handle(self, *args: Any, tenant: str | None, since: str | None, **options: Any) -> None:
-        found = self._read(tenant, None if since is None else time.time() - _seconds(since))
+        found = self._read(tenant, _began(since))
         if options["json"]:
-            self.stdout.write(json.dumps(_as_json(found), indent=2, ensure_ascii=False))
+            self.stdout.write(json.dumps(as_json(found), indent=2, ensure_ascii=False))
         if not found.tenants:
             said = f"No call {'' if tenant is None else f'of {tenant!r} '}was counted{_since(found)}."
             (self.stderr if options["json"] else self.stdout).write(said)
@@ -184,30 +182,6 @@ def _notes(found: Stats) -> Iterator[tuple[str, str]]:
         yield "none", ", ".join(none)
 
 
-def _as_json(found: Stats) -> dict[str, Any]:
-    return {
-        "tenants": {
-            name: {**_figures_as_json(figures), "prompt_cache": prompts.as_json(found.prompts.get(name, {}))}
-            for name, figures in found.tenants.items()
-        },
-        "lost": found.lost,
-        "since": None if found.since is None else datetime.fromtimestamp(found.since, UTC).isoformat(),
-    }
-
-
-def _figures_as_json(figures: Figures) -> dict[str, Any]:
-    return {
-        "calls": figures.calls,
-        **{status: figures[status] for status in STATUSES},
-        "upstream_calls": figures["upstream_calls"],
-        "saved_tokens": figures["saved_tokens"],
-        "saved_usd": decimal(figures.saved_usd),
-        "net_usd": decimal(figures.net_usd),
-        "unpriced": figures["unpriced"],
-        "hit_rate": figures.hit_rate,
-    }
-
-
 def _since(found: Stats) -> str:
     if found.since is None:
         return ""
@@ -215,9 +189,9 @@ def _since(found: Stats) -> str:
     return f" since {began:%Y-%m-%d %H:%M %Z}"
 
 
-def _seconds(given: str) -> float:
+def _began(since: str | None) -> float | None:
     """Raises CommandError."""
-    matched = re.fullmatch(r"(\d+)([smhd])", given)
-    if matched is None or (seconds := int(matched[1]) * SECONDS[matched[2]]) > LONGEST:
-        raise CommandError(f"since is {given!r}; accepted: a number with s, m, h or d, such as 90s, 15m, 24h or 7d")
-    return seconds
+    try:
+        return None if since is None else time.time() - seconds_of(since)
+    except ValueError as error:
+        raise CommandError(str(error)) from error

@@ -53,7 +53,7 @@ class Command(BaseCommand):
             self._show(purge, sizes(purge.tags))
             self._say("Nothing was purged: this was a dry run.")
         else:
-            outcome, counts = carry_out_and_count(purge)
+            outcome, counts = carry_out_and_count(purge, cause="manage.py purge_tag")
             self._tell(outcome)
             self._show(purge, counts)
 

@@ -1,4 +1,4 @@
-"""A stored answer, or the request that it is one to, as people read it. All of it is text: templates escape it."""
+"""A stored answer, or the request that it is one to, as people read it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from django.utils.safestring import SafeString
+
+from aicache.admin.markdown import rendered
 from aicache.store.payload import Unreadable, read_entry
 
 LONGEST: Final = 50_000  # characters of an answer, or of a request, on one page
@@ -16,12 +19,19 @@ SHORT: Final = 200  # characters of a name, or of a figure
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """``kind``: as upstream calls it, and "" of what is no message. ``more``: so many characters are not shown."""
+    """``kind``: as upstream calls it, and "" of what is no message. ``text``: as it was written; templates escape it.
+    ``shown``: what that means as Markdown, as HTML; None where it is none. ``more``: so many characters are not shown.
+    """
 
     kind: str
     text: str
     is_code: bool = False
     more: int = 0
+    shown: SafeString | None = None
+
+    @property
+    def is_thought(self) -> bool:
+        return self.kind == "thinking"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,10 @@ class Readable:
     usage: list[tuple[str, str]]
     headers: list[tuple[str, str]]
 
+    @property
+    def has_two_forms(self) -> bool:
+        return any(block.shown is not None for block in self.blocks)
+
 
 def answered(payload: bytes) -> Readable | None:
     """None: it is unreadable."""
@@ -41,12 +55,12 @@ def answered(payload: bytes) -> Readable | None:
         answer = read_entry(payload).answer
     except Unreadable:
         return None
-    said = _parsed(answer.body)
+    said = parsed(answer.body)
     blocks = list(_blocks(answer.body or answer.events, said))
     message = said if isinstance(said, dict) and said.get("type") == "message" else {}
     usage = message.get("usage")
     return Readable(
-        list(_cut(blocks[:MOST])),
+        [_with_its_meaning(block) for block in _cut(blocks[:MOST])],
         len(blocks[MOST:]),
         [(name, _short(said)) for name in ("stop_reason", "id", "model") if isinstance(said := message.get(name), str)],
         list(_figures(usage))[:MOST] if isinstance(usage, dict) else [],
@@ -56,9 +70,17 @@ def answered(payload: bytes) -> Readable | None:
 
 def asked_for(request: str) -> Block:
     """The request's body."""
-    given = _parsed(request)
+    given = parsed(request)
     (block,) = _cut([Block("", request) if given is None else _code("", given)])
     return block
+
+
+def parsed(document: str | bytes) -> Any:
+    """None: it is no JSON, or none that can be read."""
+    try:
+        return json.loads(document)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _blocks(body: bytes, said: Any) -> Iterator[Block]:
@@ -96,14 +118,6 @@ def _code(kind: str, value: Any) -> Block:
         return Block(kind, "…", is_code=True)
 
 
-def _parsed(document: str | bytes) -> Any:
-    """None: it is no JSON, or none that can be read."""
-    try:
-        return json.loads(document)
-    except (ValueError, RecursionError):
-        return None
-
-
 def _plain(text: str) -> str:
     """JSON can spell half a character, which no page can be sent with."""
     return text.encode(errors="replace").decode()
@@ -114,6 +128,10 @@ def _cut(blocks: list[Block]) -> Iterator[Block]:
     for block in blocks:
         yield replace(block, text=block.text[:left], more=max(len(block.text) - left, 0))
         left = max(left - len(block.text), 0)
+
+
+def _with_its_meaning(block: Block) -> Block:
+    return replace(block, shown=rendered(block.text)) if block.kind == "text" and not block.is_code else block
 
 
 def _short(text: str) -> str:

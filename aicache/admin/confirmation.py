@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -18,6 +18,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext_lazy
 
 from aicache.admin.remembered import RememberedAdmin
+from aicache.sight import sight
 
 MOST: Final = 200  # rows at a time: a page that can be read, and a form that Django accepts
 GONE: Final = gettext_lazy("What was chosen is not there any more.")
@@ -26,9 +27,11 @@ LONGEST_ID: Final = 18  # digits, which every database takes for a number of 64 
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """``hidden``: what the confirmation sends back, so that the same is done that was shown. ``shown``: what is asked
-    for only where the page is. ``act``: does it, and gives the level and the words of what is to be said of it."""
+    """``verb``: what it is called in addresses. ``hidden``: what the confirmation sends back, so that the same is done
+    that was shown. ``shown``: what is asked for only where the page is. ``act``: does it, and gives the level and the
+    words of what is to be said of it."""
 
+    verb: str
     title: str
     template: str
     hidden: Sequence[tuple[str, str]]
@@ -37,29 +40,29 @@ class Deed:
 
 
 class DeedAdmin(RememberedAdmin):
-    """Rows that something can be done with: by an action and at an address of its own, both called ``verb``, by whoever
-    has the ``right`` to it; to look at them is another."""
+    """Rows that something can be done with, by actions and at addresses of their own. ``deeds``: by the name of each,
+    the right to it; to look at the rows is another."""
 
-    verb: ClassVar[str]
-    right: ClassVar[str]
+    deeds: ClassVar[Mapping[str, str]]
 
-    def asked(self, request: HttpRequest) -> HttpResponse | None:
+    def asked(self, request: HttpRequest, verb: str) -> HttpResponse | None:
         """Asks whether what the request names is meant, or does it. None: it cannot be, and a message says why."""
         raise NotImplementedError
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.deed_view)
-        name = f"{self.opts.app_label}_{self.opts.model_name}_{self.verb}"
-        return [path(f"{self.verb}/", view, name=name), *super().get_urls()]
+        name = f"{self.opts.app_label}_{self.opts.model_name}"
+        own = [path(f"{verb}/", view, {"verb": verb}, name=f"{name}_{verb}") for verb in self.deeds]
+        return [*own, *super().get_urls()]
 
-    def has_deed_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm(self.right)
+    def may(self, request: HttpRequest, verb: str) -> bool:
+        return request.user.has_perm(self.deeds[verb]) and not sight(request).is_nothing
 
     @transaction.non_atomic_requests  # so that the page can say whether what was done is in force
-    def deed_view(self, request: HttpRequest) -> HttpResponse:
-        if not self.has_deed_permission(request):
+    def deed_view(self, request: HttpRequest, verb: str) -> HttpResponse:
+        if not self.may(request, verb):
             raise PermissionDenied
-        return self.asked(request) or redirect(address(self, "changelist"))
+        return self.asked(request, verb) or redirect(address(self, "changelist"))
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         return super().changelist_view(request, {**(extra_context or {}), **self._offered(request)})
@@ -69,26 +72,30 @@ class DeedAdmin(RememberedAdmin):
     ) -> HttpResponse:
         return super().render_change_form(request, {**context, **self._offered(request)}, *args, **kwargs)
 
-    def _offered(self, request: HttpRequest) -> dict[str, str]:
-        return {"deed_url": address(self, self.verb)} if self.has_deed_permission(request) else {}
+    def _offered(self, request: HttpRequest) -> dict[str, Any]:
+        return {"deeds": {verb: address(self, verb) for verb in self.deeds if self.may(request, verb)}}
+
+
+def is_confirmed(request: HttpRequest) -> bool:
+    return request.method == "POST" and "confirmed" in request.POST
 
 
 def confirmed(admin: DeedAdmin, request: HttpRequest, deed: Deed) -> HttpResponse:
     """Asks whether it is meant; does it where that is the answer."""
-    if request.method == "POST" and "confirmed" in request.POST:
+    if is_confirmed(request):
         level, told = deed.act()
         admin.message_user(request, told, level)
         return HttpResponseRedirect(address(admin, "changelist"))
     context = {"title": deed.title, "hidden": deed.hidden, "media": admin.media, **deed.shown()}
-    return page(admin, request, deed.template, context)
+    return page(admin, request, deed.verb, deed.template, context)
 
 
-def page(admin: DeedAdmin, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
+def page(admin: DeedAdmin, request: HttpRequest, verb: str, template: str, context: dict[str, Any]) -> HttpResponse:
     request.current_app = admin.admin_site.name  # the admin's own way
     around = {
         **admin.admin_site.each_context(request),
         "opts": admin.opts,
-        "deed_url": address(admin, admin.verb),
+        "deed_url": address(admin, verb),
         "list_url": address(admin, "changelist"),
     }
     return TemplateResponse(request, f"admin/aicache/{template}", {**around, **context})

@@ -1,48 +1,39 @@
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Any, ClassVar, Final
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import localize
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from aicache.admin import search
-from aicache.admin.answers import answered, asked_for
+from aicache.admin import judging, refreshing, search
+from aicache.admin.answers import answered, asked_for, parsed
 from aicache.admin.briefs import Brief, briefs, seen
 from aicache.admin.confirmation import MOST, DeedAdmin, chosen
+from aicache.admin.content import may_read
+from aicache.admin.entryfilters import AgeFilter, LifeFilter, TagFilter
 from aicache.admin.entrypurge import PERMISSION, purge_of_entries
 from aicache.admin.facts import say_silent
+from aicache.admin.figures import dollars
 from aicache.admin.frequent import ModelFilter, PolicyFilter, TenantFilter
-from aicache.admin.remembered import WhoseFilter, dollars, left, moment, over, pill, span
+from aicache.admin.keyed import keyed
+from aicache.admin.pasts import pasts
+from aicache.admin.remembered import WhoseFilter, left, moment, over, pill, span
 from aicache.admin.states import State, states
-from aicache.core.tags import MEMBERS, Tag
-from aicache.models import CacheEntry, InvalidationTag
+from aicache.admin.uses import uses
+from aicache.conf import get_settings
+from aicache.models import CacheEntry
 
+WITH_WORDS: Final = gettext_lazy("Part of a key, a tenant's name, a model's, a tag, or a request where it is kept")
 HEAVY: Final = ("payload", "request", "sources")
 """Columns that a list does without: they may hold megabytes."""
-
-
-class LifeFilter(admin.SimpleListFilter):
-    title = gettext_lazy("life")
-    parameter_name = "life"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("on", _("not expired")), ("over", _("expired"))]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        match self.value():
-            case "on":
-                return queryset.filter(expires_at__gt=timezone.now())
-            case "over":
-                return queryset.filter(expires_at__lte=timezone.now())
-        return queryset
 
 
 class EntryList(ChangeList):
@@ -54,7 +45,7 @@ class EntryList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         rows: Any = list(self.result_list)
-        found = briefs(rows)
+        found = briefs(rows, words=may_read(request))
         for row, brief, state in zip(rows, found, states(rows, [brief.glance for brief in found]), strict=True):
             row.brief, row.stands = brief, state
         self.result_list = rows
@@ -64,8 +55,14 @@ class EntryList(ChangeList):
 class EntryAdmin(DeedAdmin):
     """The copies of answers. Purging one is a right of its own, beside that to look at it."""
 
-    actions = ("purge",)
+    actions = ("purge", "wrong", "right")
     change_form_template = "admin/aicache/cacheentry/change_form.html"
+    deeds: ClassVar = {
+        "purge": PERMISSION,
+        "wrong": judging.PERMISSION,
+        "right": judging.PERMISSION,
+        "refresh": refreshing.PERMISSION,
+    }
     fields = (
         "key",
         "state",
@@ -79,14 +76,13 @@ class EntryAdmin(DeedAdmin):
         "expires",
         "hits",
         "hit",
+        "checked",
     )
     readonly_fields = fields
     list_display = ("entry", "life", "kind", "price", "use")
-    list_filter = (LifeFilter, WhoseFilter, TenantFilter, ModelFilter, PolicyFilter)
+    list_filter = (LifeFilter, AgeFilter, TagFilter, WhoseFilter, TenantFilter, ModelFilter, PolicyFilter)
     ordering = ("-pk",)
-    right = PERMISSION
-    search_help_text = gettext_lazy("Part of a key, a tenant's name, a model's, a tag, or a request where it is kept")
-    verb = "purge"
+    search_help_text = gettext_lazy("Part of a key, a tenant's name, a model's, or a tag")
 
     @admin.display(description=gettext_lazy("entry"))
     def entry(self, row: Any) -> SafeString:
@@ -112,10 +108,14 @@ class EntryAdmin(DeedAdmin):
 
     @admin.display(description=gettext_lazy("state"))
     def state(self, row: Any) -> SafeString:
+        found = self._stands(row)
+        return pill(found.word, found.label)
+
+    def _stands(self, row: Any) -> State:
         if not hasattr(row, "stands"):
             (row.stands,) = states([row], [seen(bytes(row.payload))])
         found: State = row.stands
-        return pill(found.word, found.label)
+        return found
 
     @admin.display(description=gettext_lazy("cost"))
     def cost(self, row: CacheEntry) -> str:
@@ -137,6 +137,20 @@ class EntryAdmin(DeedAdmin):
     def hit(self, row: CacheEntry) -> str:
         return self.get_empty_value_display() if row.hit_at is None else moment(row.hit_at)
 
+    @admin.display(description=gettext_lazy("checked"))
+    def checked(self, row: CacheEntry) -> str:
+        mark = judging.last_mark(row)
+        if mark is None:
+            return self.get_empty_value_display()
+        told = {"moment": moment(mark.action_time), "user": mark.user.get_username()}
+        return _("right, %(moment)s, by %(user)s") % told
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        found = super().get_changelist_instance(request)
+        if may_read(request):
+            found.search_help_text = str(WITH_WORDS)
+        return found
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return EntryList
 
@@ -146,17 +160,41 @@ class EntryAdmin(DeedAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        return search.entries(queryset, search_term), False
+        return search.entries(queryset, search_term, words=may_read(request)), False
 
-    def has_deed_permission(self, request: HttpRequest) -> bool:
-        return super().has_deed_permission(request) and self.has_view_permission(request)
+    def may(self, request: HttpRequest, verb: str) -> bool:
+        if verb == "refresh" and get_settings().refresh is None:
+            return False
+        return super().may(request, verb) and self.has_view_permission(request)
 
-    @admin.action(description=gettext_lazy("Purge the selected answers…"), permissions=["deed"])
+    def has_purge_permission(self, request: HttpRequest) -> bool:
+        return self.may(request, "purge")
+
+    def has_mark_permission(self, request: HttpRequest) -> bool:
+        return self.may(request, "wrong")
+
+    @admin.action(description=gettext_lazy("Purge the selected answers…"), permissions=["purge"])
     def purge(self, request: HttpRequest, queryset: QuerySet[CacheEntry]) -> HttpResponse | None:
-        return purge_of_entries(self, request, list(queryset[: MOST + 1]))
+        return self._asked(request, "purge", queryset[: MOST + 1])
 
-    def asked(self, request: HttpRequest) -> HttpResponse | None:
-        return purge_of_entries(self, request, chosen(request, self.get_queryset(request).defer(*HEAVY)))
+    @admin.action(description=gettext_lazy("Mark the selected answers as wrong…"), permissions=["mark"])
+    def wrong(self, request: HttpRequest, queryset: QuerySet[CacheEntry]) -> HttpResponse | None:
+        return self._asked(request, "wrong", queryset[: MOST + 1])
+
+    @admin.action(description=gettext_lazy("Mark the selected answers as right…"), permissions=["mark"])
+    def right(self, request: HttpRequest, queryset: QuerySet[CacheEntry]) -> HttpResponse | None:
+        return self._asked(request, "right", queryset[: MOST + 1])
+
+    def asked(self, request: HttpRequest, verb: str) -> HttpResponse | None:
+        rows = self.get_queryset(request)
+        if verb == "refresh":
+            return refreshing.refresh(self, request, chosen(request, rows)[:2])
+        return self._asked(request, verb, chosen(request, rows.defer(*HEAVY)))
+
+    def _asked(self, request: HttpRequest, verb: str, rows: Iterable[CacheEntry]) -> HttpResponse | None:
+        if verb == "purge":
+            return purge_of_entries(self, request, list(rows))
+        return judging.judge(self, request, list(rows), wrong=verb == "wrong")
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         say_silent(request)
@@ -167,22 +205,16 @@ class EntryAdmin(DeedAdmin):
     ) -> HttpResponse:
         row: CacheEntry = context["original"]
         say_silent(request)
-        found = {
-            "tags": self._tags(request, row),
-            "answer": answered(bytes(row.payload)),
-            "asked": None if row.request is None else asked_for(row.request),
+        glance, reads = seen(bytes(row.payload)), may_read(request)
+        asked = row.request if reads else None
+        found: dict[str, Any] = {
+            "may_read": reads,
+            "can_refresh": refreshing.is_offered(row, self._stands(row)),
+            "keyed": keyed(row, None if asked is None else parsed(asked), self.get_queryset(request)),
+            "uses": uses(row),
+            "pasts": pasts(self.admin_site, request, row, glance.generations if glance else None),
         }
+        if reads:
+            found["answer"] = answered(bytes(row.payload))
+            found["asked"] = None if asked is None else asked_for(asked)
         return super().render_change_form(request, {**context, **found}, *args, **kwargs)
-
-    def _tags(self, request: HttpRequest, row: CacheEntry) -> list[tuple[str, str]]:
-        """The names that its users know, each with the address of its page, "" where there is none for this user."""
-        tags = [Tag(name, row.owner) for name in row.tags if not name.endswith(MEMBERS)]
-        listed = {}
-        kind = InvalidationTag
-        if self.admin_site.is_registered(kind) and self.admin_site.get_model_admin(kind).has_view_permission(request):
-            rows = kind.objects.using(row._state.db).filter(digest__in=[tag.digest for tag in tags])
-            listed = dict(rows.values_list("digest", "pk"))
-        return [(tag.name, self._page_of(listed[tag.digest]) if tag.digest in listed else "") for tag in tags]
-
-    def _page_of(self, pk: int) -> str:
-        return reverse("admin:aicache_invalidationtag_change", args=[pk], current_app=self.admin_site.name)

@@ -13,6 +13,7 @@ from django.utils.translation import ngettext, ngettext_lazy
 
 from aicache.admin.briefs import briefs
 from aicache.admin.confirmation import GONE, MOST, Deed, DeedAdmin, confirmed, write_down
+from aicache.admin.content import may_read
 from aicache.admin.facts import named_owner
 from aicache.admin.purging import Words, purged
 from aicache.admin.remembered import whose
@@ -43,28 +44,34 @@ WORDS: Final[Words] = {
 
 def purge_of_entries(admin: DeedAdmin, request: HttpRequest, rows: Sequence[CacheEntry]) -> HttpResponse | None:
     """Asks whether these are meant, then purges. None, and a message: they cannot be."""
-    if not rows:
-        admin.message_user(request, GONE, messages.WARNING)
-        return None
-    if len(rows) > MOST:
-        most = _("These are more than %(most)d answers at once. Narrow the list, or purge a tag that they hang on.")
-        admin.message_user(request, most % {"most": MOST}, messages.ERROR)
+    if refused(admin, request, rows):
         return None
 
     def shown() -> dict[str, Any]:
-        return {"doomed": list(zip(rows, briefs(rows), map(_whose, rows), strict=True))}
+        return {"doomed": list(zip(rows, briefs(rows, words=may_read(request)), map(whose_of, rows), strict=True))}
 
     deed = Deed(
+        "purge",
         ngettext("Purge this answer?", "Purge these answers?", len(rows)),
         "cacheentry/purge_confirmation.html",
         [("id", str(row.pk)) for row in rows],
         shown,
-        lambda: purged(_by_owner(rows), WORDS, also=lambda: _delete(request, rows)),
+        lambda: purged(request, by_owner(rows), WORDS, also=lambda: delete(request, rows, _("Purged (%(whose)s)."))),
     )
     return confirmed(admin, request, deed)
 
 
-def _by_owner(rows: Iterable[CacheEntry]) -> list[Purge]:
+def refused(admin: DeedAdmin, request: HttpRequest, rows: Sequence[CacheEntry]) -> bool:
+    """Whether nothing can be done with these, and a message says why."""
+    if not rows:
+        admin.message_user(request, GONE, messages.WARNING)
+    elif len(rows) > MOST:
+        most = _("These are more than %(most)d answers at once. Narrow the list, or purge a tag that they hang on.")
+        admin.message_user(request, most % {"most": MOST}, messages.ERROR)
+    return not 0 < len(rows) <= MOST
+
+
+def by_owner(rows: Iterable[CacheEntry]) -> list[Purge]:
     tags: dict[Tenant | None, list[Tag]] = {}
     for row in rows:
         owner = named_owner(row, row.owner.__eq__)
@@ -72,11 +79,14 @@ def _by_owner(rows: Iterable[CacheEntry]) -> list[Purge]:
     return [Purge(tuple(each), owner) for owner, each in tags.items()]
 
 
-def _delete(request: HttpRequest, rows: Sequence[CacheEntry]) -> None:
-    CacheEntry.objects.using(rows[0]._state.db).filter(pk__in=[row.pk for row in rows]).delete()
-    said = _("Purged (%(whose)s).")
-    write_down(request, CacheEntry, DELETION, ((str(row.pk), str(row), said % {"whose": _whose(row)}) for row in rows))
+def delete(request: HttpRequest, rows: Sequence[CacheEntry], said: str) -> None:
+    """With it goes a line in the admin's log for each."""
+    if rows:
+        CacheEntry.objects.using(rows[0]._state.db).filter(pk__in=[row.pk for row in rows]).delete()
+    write_down(
+        request, CacheEntry, DELETION, ((str(row.pk), str(row), said % {"whose": whose_of(row)}) for row in rows)
+    )
 
 
-def _whose(row: CacheEntry) -> str:
+def whose_of(row: CacheEntry) -> str:
     return whose(everybody=row.everybody, tenant=row.tenant)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from django.contrib import messages
-from django.db.models import Max
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
+from aicache.admin.deaths import Death, last_deaths
 from aicache.conf import get_settings
 from aicache.core.tags import Tag
 from aicache.frame import current_tenant
 from aicache.freshness.databases import aliases, silent
 from aicache.freshness.drain import Recalled
 from aicache.freshness.generations import generations
-from aicache.models import CacheEntry, Invalidation, InvalidationTag
+from aicache.models import CacheEntry, InvalidationTag
 from aicache.purge import sizes
 from aicache.tenants import GLOBAL, Tenant, tenant_digest
 
@@ -28,20 +27,14 @@ class Facts:
 
     answers: int | None
     generation: int
-    last: datetime | None
+    last: Death | None
 
 
 def facts(rows: Sequence[InvalidationTag]) -> list[Facts]:
     """Of each row, in their order. Two queries for each database that answers, and a few questions to Redis."""
-    digests = [row.digest for row in rows]
-    known = aliases()
-    last: dict[str, datetime] = {}
-    for alias in known:
-        standing = Invalidation.objects.using(alias).filter(digest__in=digests).order_by()
-        for digest, newest in standing.values_list("digest").annotate(newest=Max("made_at")):
-            last[digest] = max(newest, last.get(digest, newest))
+    last = last_deaths([row.digest for row in rows])
     answers = sizes([tag_of(row) for row in rows])
-    counted = generations(rows, among=known)
+    counted = generations(rows, among=aliases())
     return [
         Facts(number, generation, last.get(row.digest))
         for row, number, generation in zip(rows, answers, counted, strict=True)

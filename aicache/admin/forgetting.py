@@ -34,6 +34,7 @@ def forget(admin: DeedAdmin, request: HttpRequest, rows: Sequence[Any]) -> HttpR
         )
         return None
     deed = Deed(
+        "forget",
         ngettext("Forget this key?", "Forget these keys?", len(rows)),
         "idempotencykey/forget_confirmation.html",
         [("id", str(row.pk)) for row in rows],

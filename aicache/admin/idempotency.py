@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy
 
 from aicache.admin.answers import answered
 from aicache.admin.confirmation import MOST, DeedAdmin, chosen
+from aicache.admin.content import may_read
 from aicache.admin.forgetting import PERMISSION, forget
 from aicache.admin.frequent import ModelFilter, TenantFilter
 from aicache.admin.keystates import LABELS, state
@@ -45,15 +46,14 @@ class IdempotencyAdmin(DeedAdmin):
 
     actions = ("forget",)
     change_form_template = "admin/aicache/idempotencykey/change_form.html"
+    deeds: ClassVar = {"forget": PERMISSION}
     fields = ("name", "state", "whose", "model", "created", "answered", "expires", "answer")
     readonly_fields = fields
     list_display = ("name", "life", "whose", "model", "use")
     list_filter = (StateFilter, WhoseFilter, TenantFilter, ModelFilter)
     ordering = ("-pk",)
-    right = PERMISSION
     search_fields = ("name", "tenant")
     search_help_text = gettext_lazy("Part of a key or of a tenant's name")
-    verb = "forget"
 
     @admin.display(description=gettext_lazy("state"), ordering="expires_at")
     def life(self, row: Any) -> SafeString:
@@ -87,19 +87,24 @@ class IdempotencyAdmin(DeedAdmin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return KeyList
 
-    def has_deed_permission(self, request: HttpRequest) -> bool:
-        return super().has_deed_permission(request) and self.has_view_permission(request)
+    def may(self, request: HttpRequest, verb: str) -> bool:
+        return super().may(request, verb) and self.has_view_permission(request)
 
-    @admin.action(description=gettext_lazy("Forget the selected keys…"), permissions=["deed"])
+    def has_forget_permission(self, request: HttpRequest) -> bool:
+        return self.may(request, "forget")
+
+    @admin.action(description=gettext_lazy("Forget the selected keys…"), permissions=["forget"])
     def forget(self, request: HttpRequest, queryset: QuerySet[IdempotencyKey]) -> HttpResponse | None:
         return forget(self, request, list(queryset[: MOST + 1]))
 
-    def asked(self, request: HttpRequest) -> HttpResponse | None:
+    def asked(self, request: HttpRequest, verb: str) -> HttpResponse | None:
         return forget(self, request, chosen(request, self.get_queryset(request).defer(*HEAVY)))
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
         row: IdempotencyKey = context["original"]
-        found = {"is_answered": bool(row.answer), "answer": answered(bytes(row.payload or b""))}
+        found: dict[str, Any] = {"is_answered": bool(row.answer), "may_read": may_read(request)}
+        if found["may_read"]:
+            found["answer"] = answered(bytes(row.payload or b""))
         return super().render_change_form(request, {**context, **found}, *args, **kwargs)

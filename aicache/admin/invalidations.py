@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 from django.contrib import admin
@@ -9,14 +11,16 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext
 
 from aicache.admin.facts import say_silent
+from aicache.admin.owners import theirs
 from aicache.admin.remembered import DatabaseFilter, RememberedAdmin, WhoseFilter, moment, span
 from aicache.conf import get_settings
 from aicache.core.tags import Tag
 from aicache.freshness.databases import aliases
 from aicache.models import Invalidation
+from aicache.sight import Sight, sight
 
 PENDING_FIRST: Final = Case(
     When(applied_at__isnull=True, then=Value(0)), default=Value(1), output_field=IntegerField()
@@ -28,7 +32,7 @@ class StateFilter(admin.SimpleListFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
-        return [("pending", _("pending")), ("applied", _("applied"))]
+        return [("pending", _("pending")), ("applied", pgettext("state", "applied"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         states = {"pending": True, "applied": False}
@@ -80,17 +84,31 @@ class InvalidationAdmin(RememberedAdmin):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         say_silent(request)
-        return super().changelist_view(request, {**(extra_context or {}), "pending": _pending()})
+        return super().changelist_view(request, {**(extra_context or {}), "pending": pending(sight(request))})
 
 
-def _pending() -> list[dict[str, Any]]:
-    """For each database that has any: how many, and since when."""
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """``elsewhere``: the database, "" of the site's own."""
+
+    number: int
+    age: timedelta
+    elsewhere: str
+
+    @property
+    def told(self) -> str:
+        """How old the oldest is."""
+        return span(self.age)
+
+
+def pending(seen: Sight) -> list[Pending]:
+    """For each database that has any in sight: how many, and since when."""
     now = timezone.now()
     found = []
     for alias in sorted(aliases()):
-        waiting = Invalidation.objects.using(alias).filter(applied_at=None)
+        waiting = theirs(Invalidation.objects.using(alias).filter(applied_at=None), seen)
         counted = waiting.aggregate(number=Count("pk"), oldest=Min("made_at"))
         if counted["number"]:
             elsewhere = "" if alias == get_settings().database else alias
-            found.append({"number": counted["number"], "age": span(now - counted["oldest"]), "elsewhere": elsewhere})
+            found.append(Pending(counted["number"], now - counted["oldest"], elsewhere))
     return found

@@ -6,12 +6,12 @@ from typing import Final
 
 from django.db.models import Case, CharField, Q, Value, When
 from django.utils import timezone
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 LABELS: Final = {
     "expired": gettext_lazy("expired"),
     "under_way": gettext_lazy("under way"),
-    "answered": gettext_lazy("answered"),
+    "answered": pgettext_lazy("state", "answered"),
     "unanswered": gettext_lazy("not answered"),
 }
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from django.contrib import messages
+from django.http import HttpRequest
 from django.utils.functional import Promise
 
 from aicache.admin.remembered import whose
@@ -21,9 +22,14 @@ LEVELS: Final = {
 }
 
 
-def purged(purges: list[Purge], words: Words, also: Callable[[], Any]) -> tuple[int, str]:
-    """Carries them out, all or none, and ``also`` with them. → the level and the words of what is to be said."""
-    outcome = carry_out(purges, also)
+def purged(
+    request: HttpRequest, purges: list[Purge], words: Words, also: Callable[[], Any], *, how: str = "purged"
+) -> tuple[int, str]:
+    """Carries them out, all or none, and ``also`` with them. → the level and the words of what is to be said.
+
+    ``how``: the cause that is kept begins with it, and names the user.
+    """
+    outcome = carry_out(purges, also, cause=f"{how} by {request.user.get_username()}")
     number = sum(len(purge.tags) for purge in purges)
     return LEVELS[outcome], str(words[outcome] % {"number": number})
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
 from django.contrib import admin
@@ -16,8 +15,12 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from aicache.admin.content import may_look_up
+from aicache.admin.owners import theirs
 from aicache.conf import get_settings
+from aicache.core.tags import EVERYBODY
 from aicache.freshness.databases import aliases
+from aicache.sight import sight
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -55,7 +58,8 @@ class WhoseFilter(admin.SimpleListFilter):
     parameter_name = "whose"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("everybody", _("everybody's")), ("tenant", _("one tenant's"))]
+        choices = [("everybody", _("everybody's")), ("tenant", _("one tenant's"))]
+        return choices if sight(request).covers(EVERYBODY) else []
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         chosen = {"everybody": True, "tenant": False}.get(self.value() or "")
@@ -68,7 +72,8 @@ class Owned(Protocol):
 
 
 class RememberedAdmin(ModelAdmin):
-    """Read-only. Its rows are those of ``AICACHE["DATABASE"]``, until another database is chosen."""
+    """Read-only. Its rows are those of ``AICACHE["DATABASE"]``, until another database is chosen, and none that is out
+    of the user's sight."""
 
     actions_on_bottom = False
     list_per_page = 50
@@ -81,7 +86,10 @@ class RememberedAdmin(ModelAdmin):
         css = {"all": ("aicache/admin.css",)}  # noqa: RUF012 - Django's own way
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).using(get_settings().database)
+        return theirs(super().get_queryset(request).using(get_settings().database), sight(request))
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        return may_look_up(request, lookup) and super().lookup_allowed(lookup, value, request)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -119,12 +127,6 @@ def left(until: datetime) -> str:
     if more.total_seconds() > 0:
         return _("%(span)s left") % {"span": span(more)}
     return _("%(span)s ago") % {"span": span(-more)}
-
-
-def dollars(usd: Decimal) -> str:
-    """In full cents, and in as much less as it takes to show two figures."""
-    places = max(2, 1 - usd.adjusted()) if usd else 2
-    return f"${usd:.{places}f}"
 
 
 def moment(at: datetime) -> str:

@@ -14,20 +14,25 @@ FIELDS: Final = ("key", "tenant", "model", "tags", "request")
 KEY: Final = re.compile(r"[0-9a-f]{64}")
 
 
-def entries(rows: QuerySet[Any], asked: str) -> QuerySet[Any]:
-    """By a whole key at once, through its index; by anything else as long as it takes to read the table."""
+def entries(rows: QuerySet[Any], asked: str, *, words: bool) -> QuerySet[Any]:
+    """By a whole key at once, through its index; by anything else as long as it takes to read the table.
+
+    ``words``: by those of requests too.
+    """
     if KEY.fullmatch(asked.strip()):
         return rows.filter(key=asked.strip())
     rows = rows.annotate(tagged=Cast("tags", TextField()))
     for word in smart_split(asked):
-        rows = rows.filter(_somewhere(_unquoted(word)))
+        rows = rows.filter(_somewhere(_unquoted(word), words))
     return rows
 
 
-def _somewhere(word: str) -> Q:
+def _somewhere(word: str, words: bool) -> Q:
     # SQLite keeps JSON as it was written, PostgreSQL as the text that it stands for.
     as_text, as_written = json.dumps(word, ensure_ascii=False)[1:-1], json.dumps(word)[1:-1]
-    found = Q(tagged__icontains=as_text) | Q(tagged__icontains=as_written) | Q(request__icontains=as_text)
+    found = Q(tagged__icontains=as_text) | Q(tagged__icontains=as_written)
+    if words:
+        found |= Q(request__icontains=as_text)
     for field in ("key", "tenant", "model"):
         found |= Q(**{f"{field}__icontains": word})
     return found

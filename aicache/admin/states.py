@@ -10,8 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from aicache.admin.glance import Glance
-from aicache.cache import site
-from aicache.conf import get_settings
+from aicache.conf import get_settings, site
 from aicache.core.tags import Tag, hanging, of_answer, place
 from aicache.freshness.databases import aliases, silent
 from aicache.freshness.generations import generations
@@ -64,6 +63,16 @@ def states(rows: Sequence[CacheEntry], seen: Sequence[Glance | None]) -> list[St
     ]
 
 
+def fates(row: CacheEntry, then: Sequence[int] | None) -> dict[Tag, bool | None]:
+    """Of each tag that an answer hangs on, whether it has died since; None: that is not known. ``then``: the
+    generations that it was kept with."""
+    tags = _tags(row)
+    if then is None or len(then) != len(tags):
+        return dict.fromkeys(tags)
+    now, unheard = _counted(tags), bool(silent())
+    return {tag: _has_died(before, now[tag], unheard) for tag, before in zip(tags, then, strict=True)}
+
+
 def _at_sight(row: CacheEntry, glance: Glance | None) -> State | None:
     if row.expires_at <= timezone.now():
         return State("expired")
@@ -91,6 +100,12 @@ def _by_counts(tags: Sequence[Tag], then: Sequence[int] | None, now: dict[Tag, i
     if then is None or len(then) != len(tags):
         return State("unknown")
     for tag, before in zip(tags, then, strict=True):
-        if now[tag] > before or (now[tag] < before and not unheard):
+        if _has_died(before, now[tag], unheard):
             return State("invalidated", tag.shown) if tag.answer is None else State("purged")
     return State("unknown" if unheard else "living")
+
+
+def _has_died(before: int, now: int, unheard: bool) -> bool | None:
+    if now > before or (now < before and not unheard):
+        return True
+    return None if unheard else False

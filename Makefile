@@ -41,13 +41,13 @@ bench: .venv/test ## the benchmarks
 	.venv/bin/python -m benchmarks
 
 pins: .venv-pins/pins ## writes requirements/ anew, with the newest versions that pyproject.toml allows
-	$(compile) --upgrade --group test --group django52 --extra testing --extra celery --python-version 3.11 -o requirements/test.txt pyproject.toml
-	$(compile) --upgrade --group test --group django61 --extra testing --extra celery --python-version 3.12 -o requirements/test-django61.txt pyproject.toml
+	$(compile) --upgrade --group test --group django52 --extra testing --extra celery --extra metrics --python-version 3.11 -o requirements/test.txt pyproject.toml
+	$(compile) --upgrade --group test --group django61 --extra testing --extra celery --extra metrics --python-version 3.12 -o requirements/test-django61.txt pyproject.toml
 	$(compile) --upgrade --group demo --group django52 --extra embedded --python-version 3.11 -c requirements/test.txt -o requirements/demo.txt pyproject.toml
 	$(compile) --upgrade --group pyproject.toml:pins --python-version 3.11 -o requirements/pins.txt
 
 clean: ## removes the environments and whatever else was made
-	rm -rf .venv .venv-3.13 .venv-pins build dist *.egg-info .coverage .coverage.* htmlcov
+	rm -rf .venv .venv-3.13 .venv-pins build dist *.egg-info .coverage .coverage.* htmlcov test-artifacts
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

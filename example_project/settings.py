@@ -32,6 +32,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "example_project.csp.strict",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -80,9 +81,11 @@ CACHES = {
 
 AICACHE = {
     "TENANT": "example_project.helpcentre.tenancy.tenant_of",
+    "STAFF_TENANTS": "example_project.helpcentre.tenancy.staff_tenants",
     # The questions of one page, asked at the same time with the same long text: one pays for writing it to the
     # provider's prompt cache, the others wait until they can read it.
     "POLICIES": {"panels": {"ttl": 300, "prompt_cache": {"settle": "adaptive", "latency_value": 0.0005}}},
+    "REFRESH": "example_project.helpcentre.answers.again",
     "STORE_REQUESTS": True,  # nobody's secrets are asked here: the admin may show the questions
 }
 

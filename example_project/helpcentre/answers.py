@@ -112,6 +112,11 @@ def ask(
     return Answer(text, info, seconds, tokens_read=read, tokens_written=written)
 
 
+def again(request: dict[str, Any], *, tenant: Any, entry: Any) -> None:
+    """``AICACHE["REFRESH"]``: for the admin, in the scope that the question was asked in."""
+    client().messages.create(**request)
+
+
 def _streamed(request: Any, began: float) -> Answer:
     """Word by word, as it comes."""
     first, words = 0.0, []

@@ -32,6 +32,13 @@ def tenant_of(request: HttpRequest) -> str | None:
     return first if first in TENANTS else None
 
 
+def staff_tenants(request: HttpRequest) -> list[str] | None:
+    """``AICACHE["STAFF_TENANTS"]``: the customers whose group a user is in; superusers see them all."""
+    if request.user.is_superuser:
+        return None
+    return list(request.user.groups.filter(name__in=TENANTS).values_list("name", flat=True))
+
+
 class TenantConverter:
     """``<tenant:tenant>`` in a URL: a view is given the Tenant."""
 

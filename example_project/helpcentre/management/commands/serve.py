@@ -28,6 +28,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--port", type=int, help="where the pages are; a free port if not given")
         parser.add_argument("--redis", metavar="URL", help="a Redis of yours instead of the embedded Valkey")
+        parser.add_argument("--no-visitors", action="store_true", help="nobody visits but you")
         parser.add_argument(
             "--real", action="store_true", help="ask the real Claude; costs money, needs ANTHROPIC_API_KEY"
         )
@@ -39,11 +40,13 @@ class Command(BaseCommand):
             _must_answer(options["redis"])
         try:
             with tempfile.TemporaryDirectory(prefix="aicache-") as folder, Children() as children:
-                self._serve(children, Path(folder), options["port"] or free_port(), options["redis"], options["real"])
+                port = options.pop("port") or free_port()
+                self._serve(children, Path(folder), port, **options)
         except KeyboardInterrupt:
             self.stdout.write("\nClosed.")
 
-    def _serve(self, children: Children, folder: Path, port: int, redis_url: str | None, real: bool) -> None:
+    def _serve(self, children: Children, folder: Path, port: int, **options: Any) -> None:
+        redis_url, real = options["redis"], options["real"]
         self.stdout.write("Opening the help centre …")
         self.stdout.flush()
         standin = None if real else children.start(StandIn(LATENCY))
@@ -65,12 +68,15 @@ class Command(BaseCommand):
         pages = Django("runserver", "--noreload", f"{HOST}:{port}", environment=environment, stdout=subprocess.DEVNULL)
         process = children.start(pages).process
         children.start(Django("upkeep", environment=environment, stdout=subprocess.DEVNULL))
+        if not (real or options["no_visitors"]):  # they would cost money
+            children.start(Django("visit", environment=environment, stdout=subprocess.DEVNULL))
         url = f"http://{HOST}:{port}/"
         _await_pages(port, process)
         self.stdout.write(
             self._panel(
                 [
                     ("Help centre", url),
+                    ("Dashboard", f"{url}admin/aicache/metricbucket/"),
                     ("Admin", f"{url}admin/"),
                     ("", f"user {ADMIN}, password {password}"),
                     (

@@ -1,6 +1,6 @@
 """Speed, as ratios to a floor that is measured in the same run.
 
-    python -m benchmarks [flight] [gate] [hit] [outage] [purge] [saving] [stream]
+    python -m benchmarks [counting] [dashboard] [flight] [gate] [hit] [outage] [purge] [saving] [stream]
 
 Embedded Valkey and the stand-in for the Claude API; nothing need be running.
 """
@@ -13,7 +13,7 @@ import sys
 from aicache.testing.valkey import Valkey
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.settings")
-NAMES = ("flight", "gate", "hit", "outage", "purge", "saving", "stream")
+NAMES = ("counting", "dashboard", "flight", "gate", "hit", "outage", "purge", "saving", "stream")
 
 
 def main(names: list[str]) -> int:
@@ -25,9 +25,9 @@ def main(names: list[str]) -> int:
         import django
 
         django.setup()
-        from benchmarks import flight, gate, hit, outage, purge, saving, stream
+        from benchmarks import counting, dashboard, flight, gate, hit, outage, purge, saving, stream
 
-        for benchmark in (flight, gate, hit, outage, purge, saving, stream):
+        for benchmark in (counting, dashboard, flight, gate, hit, outage, purge, saving, stream):
             if not names or benchmark.__name__.rpartition(".")[2] in names:
                 benchmark.run(server)
     return 0

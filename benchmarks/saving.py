@@ -60,7 +60,7 @@ def _window(url: str, article: Any) -> None:
     """From the end of COMMIT to the new stamps: for as long another process may serve the old answer."""
     from django.db import connection
 
-    from aicache.signals import invalidated
+    from aicache.signals import tag_invalidated
 
     title(f"Between commit and stamps, {TIMES} times")
     committed: list[float] = []
@@ -75,7 +75,7 @@ def _window(url: str, article: Any) -> None:
         windows.append(time.perf_counter() - committed[-1])
 
     connection._commit = committing
-    invalidated.connect(stamped)
+    tag_invalidated.connect(stamped)
     floor: list[float] = []
     with redis.Redis.from_url(url) as server:
         for _ in range(TIMES):

@@ -5,7 +5,7 @@ import os
 SECRET_KEY = "for tests"
 USE_TZ = True
 TIME_ZONE = "UTC"
-LANGUAGES = [("en", "English"), ("de", "Deutsch")]
+LANGUAGES = [("en", "English"), ("de", "Deutsch"), ("ja", "日本語")]
 INSTALLED_APPS = [
     "django.contrib.admin",
     "django.contrib.auth",

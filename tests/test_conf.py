@@ -29,6 +29,18 @@ async def of_async(request: Any) -> str:
     return "acme"
 
 
+async def several(request: Any) -> Any:
+    yield "acme"
+
+
+def anew(request: Any, *, tenant: Any, entry: Any) -> None:
+    pass
+
+
+async def anew_async(request: Any, *, tenant: Any, entry: Any) -> None:
+    pass
+
+
 class Asker:
     def __call__(self, request: Any) -> str:
         return "acme"
@@ -68,6 +80,7 @@ class TestWhatIsChosen:
                 "NAMESPACE": "2026-10_b",
                 "TENANT": of_request,
                 "SINGLE_TENANT": False,
+                "STAFF_TENANTS": of_request,
                 "POLICIES": {"mine": {"ttl": 5}},
                 "DEFAULT_POLICY": "mine",
             }
@@ -76,6 +89,7 @@ class TestWhatIsChosen:
         assert not settings.enabled
         assert (settings.cache_alias, settings.namespace, settings.default_policy) == ("claude", "2026-10_b", "mine")
         assert settings.tenant == TenantSource(of_request, takes_request=True, needs_request=True)
+        assert settings.staff_tenants is of_request
         assert settings.policy("mine").ttl == 5
 
     def test_settings_are_frozen(self) -> None:
@@ -173,6 +187,67 @@ class TestAMistakeIsNamedWithItsValueAndWhatIsAccepted:
         for word in said:
             assert word in message
 
+    @pytest.mark.parametrize(
+        ("value", "said"),
+        [
+            ("acme", ["'acme'", "cannot be imported", "a callable"]),
+            ("tests.test_conf.nobody", ["'tests.test_conf.nobody'", "cannot be imported"]),
+            ("tests.settings.SECRET_KEY", ["'for tests'", "a callable"]),
+            (["acme"], ["['acme']", "None", "a callable"]),
+            (of_nothing, ["takes no argument", "of the request"]),
+            (lambda **named: None, ["takes no argument", "of the request"]),
+            (lambda request, user: None, ["needs 2 arguments", "of the request"]),
+            (lambda *, request: None, ["'request' by name only", "of the request"]),
+            (int, ["<class 'int'>", "does not say what arguments"]),
+            (of_async, ["is async", "the admin is not"]),
+            (sync_to_async(of_request), ["the admin is not"]),
+            (functools.partial(of_async), ["is async"]),
+            (several, ["is async"]),
+        ],
+    )
+    def test_in_whose_rows_staff_may_see(self, value: Any, said: list[str]) -> None:
+        message = refused({"STAFF_TENANTS": value})
+
+        assert message.startswith('AICACHE["STAFF_TENANTS"] is ')
+        for word in said:
+            assert word in message
+
+    def test_a_site_of_one_tenant_has_no_others_to_keep_from_its_staff(self) -> None:
+        message = refused({"STAFF_TENANTS": of_request, "SINGLE_TENANT": True})
+
+        for word in ('"STAFF_TENANTS"', '"SINGLE_TENANT"', "one of them"):
+            assert word in message
+
+
+class TestAnswersAreMadeAnewByACallable:
+    @pytest.mark.parametrize("act", [anew, functools.partial(anew), lambda *given, **more: None])
+    def test_that_takes_the_request_and_whose_it_is(self, act: Any) -> None:
+        assert load({"REFRESH": act}).refresh is act
+
+    def test_or_by_a_dotted_path(self) -> None:
+        assert load({"REFRESH": "tests.test_conf.anew"}).refresh is anew
+
+    def test_or_by_nobody(self) -> None:
+        assert load({}).refresh is load({"REFRESH": None}).refresh is None
+
+    @pytest.mark.parametrize(
+        "value", [True, 7, "nothing.of_this", lambda: None, of_request, lambda body, tenant: None, int, anew_async]
+    )
+    def test_and_by_nothing_else(self, value: Any) -> None:
+        assert refused({"REFRESH": value}).startswith('AICACHE["REFRESH"] is ')
+
+
+class TestWhoseRowsStaffMaySeeIsSaidByACallable:
+    @pytest.mark.parametrize("ask", [of_request, of_either, Asker(), functools.partial(of_request), lambda *args: None])
+    def test_that_takes_the_request(self, ask: Any) -> None:
+        assert load({"STAFF_TENANTS": ask}).staff_tenants is ask
+
+    def test_or_by_a_dotted_path(self) -> None:
+        assert load({"STAFF_TENANTS": "tests.test_conf.of_request"}).staff_tenants is of_request
+
+    def test_or_by_nobody(self) -> None:
+        assert load({"STAFF_TENANTS": None}).staff_tenants is None
+
 
 class TestTheTenantMayBeSaidByACallableOfAnyKind:
     @pytest.mark.parametrize(
@@ -214,13 +289,25 @@ def test_every_field_has_a_place_in_the_setting() -> None:
     assert {field.name.upper() for field in dataclasses.fields(Settings)} == {
         "ENABLED",
         "WORKSPACE",
+        "METRICS_DAYS",
+        "METRICS_TOKEN",
         "CACHE_ALIAS",
         "NAMESPACE",
         "TENANT",
         "SINGLE_TENANT",
+        "STAFF_TENANTS",
+        "REFRESH",
         "DATABASE",
         "DURABLE",
         "STORE_REQUESTS",
         "POLICIES",
         "DEFAULT_POLICY",
     }
+
+
+@pytest.mark.parametrize("token", [None, 1, "short", "x" * 15, "fifteen\nof these lines", b"bytes of sixteen or more"])
+def test_a_token_that_is_none_is_refused_without_being_told(token: object) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r'AICACHE\["METRICS_TOKEN"\] .* at least 16 characters') as refused:
+        load({"METRICS_TOKEN": token})
+    assert not isinstance(token, str) or token not in str(refused.value)
+    assert "sixteen characters" not in repr(load({"METRICS_TOKEN": "a token of sixteen characters"}))

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import types
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
+from unittest import mock
 
 import pytest
 from django.core.management import call_command
 
+import aicache
+from aicache import journal, signals
 from aicache.conf import KNOWN, load
 from aicache.core.callinfo import CallInfo
 from aicache.core.policy import SHIPPED, Policy
 from aicache.core.records import Status
+from aicache.span import mark
 from aicache.testing import ClaudeServer
 from aicache.testing.isolation import memory
 
@@ -31,6 +37,17 @@ def in_tables(page: str) -> set[str]:
     """All words in code style that stand in the first column of a table."""
     rows = re.findall(r"^\| ([^|]*`[^|]*) \|", page, re.MULTILINE)
     return {word for row in rows for word in re.findall(r"`([^`]+)`", row)}
+
+
+@pytest.fixture(autouse=True)
+def _examples_leave_no_receivers() -> Iterator[None]:
+    """Theirs would hear the calls of all tests to come."""
+    before = {event: list(event.receivers) for event in signals._events}
+    yield
+    for event, receivers in before.items():
+        with event.lock:
+            event.receivers = receivers
+            event.sender_receivers_cache.clear()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -191,6 +208,50 @@ def test_no_reason_is_described_that_the_code_cannot_give() -> None:
     assert {word for word in described if f'"{word}' not in source} == set()
 
 
+def first_column(page: str, title: str) -> set[str]:
+    """The words in code style that the table under a title describes."""
+    return in_tables(re.split(r"^#+ ", page.split(f" {title}\n")[1], flags=re.MULTILINE)[0])
+
+
+def test_each_signal_is_described_and_its_arguments_are_those_that_are_sent(claude: ClaudeServer) -> None:
+    page = text("observability.md")
+    described = first_column(page, "Signals")
+    assert described == {name for name, found in vars(signals).items() if isinstance(found, signals.Event)}
+    sent: dict[str, set[str]] = {}
+
+    def hear(signal: Any, sender: None, **told: Any) -> None:
+        sent[signal.name] = set(told)
+
+    heard = (signals.call_ended, signals.cache_missed, signals.answer_stored)
+    for event in heard:
+        event.connect(hear)
+    try:
+        with memory(), aicache.scope(tenant="acme"):
+            aicache.remember({"embed": "refund"}, lambda: [0.5])
+    finally:
+        for event in heard:
+            event.disconnect(hear)
+    rows = {
+        name: set(re.findall(r"`(\w+)`", row)) for name, row in re.findall(r"^\| `(\w+)` \|.*\|(.*)\|$", page, re.M)
+    }
+    assert sent["call_ended"] == sent["cache_missed"] == rows["call_ended"]
+    assert sent["answer_stored"] == rows["call_ended"] | rows["answer_stored"]
+
+
+def test_each_attribute_of_a_span_is_described() -> None:
+    span = mock.Mock()
+    mark(span, CallInfo("hit"), None, "default")
+    marked = {*span.set_attributes.call_args.args[0], span.set_attribute.call_args.args[0]}
+    assert first_column(text("observability.md"), "Spans") == marked
+
+
+def test_each_field_of_a_log_line_is_described(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "aicache.calls"):
+        journal.write(info=CallInfo("hit"), tenant=None, model="", policy="default")
+    own = set(vars(caplog.records[0])) - set(vars(logging.makeLogRecord({}))) - {"message", "asctime"}
+    assert first_column(text("observability.md"), "Log lines") == own
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_its_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
@@ -216,6 +277,4 @@ def test_each_make_target_that_the_readme_names_exists() -> None:
 
 
 def test_the_changelog_is_about_this_version() -> None:
-    import aicache
-
     assert aicache.__version__ in (ROOT / "CHANGELOG.md").read_text()

@@ -33,7 +33,7 @@ from tests.answers import ask, keep, without_redis
 
 pytestmark = [pytest.mark.usefixtures("aicache_isolated"), pytest.mark.django_db(transaction=True, databases="__all__")]
 
-TASKS = ("purge_tag", "drain_invalidations", "reclaim", "index_tags", "compact_invalidations", "prune")
+TASKS = ("purge_tag", "drain_invalidations", "reclaim", "index_tags", "compact_invalidations", "prune", "roll_up")
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +121,7 @@ class TestPurgeTag:
         assert ask("0 of ('prices',)", "prices") == "miss"
 
     def test_without_the_database_it_is_tried_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def fails(*args: Any) -> None:
+        def fails(*args: Any, **more: Any) -> None:
             raise OperationalError("away")
 
         monkeypatch.setattr(aicache.purge, "carry_out", fails)
@@ -241,7 +241,7 @@ class TestTheRest:
 
     def test_without_redis_none_of_them_fails(self) -> None:
         with without_redis():
-            for name in ("drain_invalidations", "reclaim", "index_tags", "compact_invalidations", "prune"):
+            for name in ("drain_invalidations", "reclaim", "index_tags", "compact_invalidations", "prune", "roll_up"):
                 assert getattr(tasks, name)() == 0
 
 

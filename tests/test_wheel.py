@@ -106,7 +106,7 @@ def test_the_metadata_says_what_it_is(metadata: email.message.Message) -> None:
     assert metadata["License-File"] == "LICENSE"
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["Description-Content-Type"] == "text/markdown"
-    assert set(metadata.get_all("Provides-Extra", [])) == {"celery", "embedded", "testing"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {"celery", "embedded", "metrics", "testing"}
 
 
 def test_the_metadata_asks_for_what_production_needs_and_no_more(metadata: email.message.Message) -> None:
@@ -117,6 +117,7 @@ def test_the_metadata_asks_for_what_production_needs_and_no_more(metadata: email
         "django-redis",
         "genai-prices",
         "jiter",
+        "markdown-it-py",
         "opentelemetry-api",
         "redis",
         "rfc8785",

@@ -9,8 +9,7 @@ from decimal import Decimal
 from itertools import count
 from typing import Any
 
-from aicache.cache import site
-from aicache.conf import get_settings
+from aicache.conf import get_settings, site
 from aicache.core.records import Answer, Entry, Stamps
 from aicache.core.tags import EVERYBODY, hanging, members, of_answer, place
 from aicache.durable.rows import moment

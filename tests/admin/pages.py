@@ -12,6 +12,8 @@ INVALIDATIONS = "/admin/aicache/invalidation/"
 TAGS = "/admin/aicache/invalidationtag/"
 PURGE = f"{TAGS}purge/"
 PURGE_ENTRIES = f"{ENTRIES}purge/"
+WRONG = f"{ENTRIES}wrong/"
+RIGHT = f"{ENTRIES}right/"
 FORGET = f"{KEYS}forget/"
 
 

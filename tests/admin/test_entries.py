@@ -214,7 +214,7 @@ class TestAnEntrysPage:
 
         told = text(page_of(reader, row))
 
-        assert "thinking Where is it? text It is there. citations" in told
+        assert "thinking Where is it? text It is there. It is there. citations" in told
         assert '"cited_text": "there"' in told
         assert 'tool_use: find_order { "customer": 42 }' in told
         assert 'newest { "type": "newest", "x": [ 1 ] } 7 ' in told
@@ -259,8 +259,8 @@ class TestAnEntrysPage:
 
         assert f'<a href="{TAGS}{pk}/change/">prices</a>' in page_of(reader, row).content.decode()
         assert "library.article:*" not in text(page_of(reader, row))
-        assert "<li>unlisted</li>" in page_of(reader, kept_only).content.decode()
-        assert "<li>prices</li>" in page_of(staff("view_cacheentry"), row).content.decode()
+        assert '<th scope="row">unlisted</th>' in page_of(reader, kept_only).content.decode()
+        assert '<th scope="row">prices</th>' in page_of(staff("view_cacheentry"), row).content.decode()
         assert "No tag" in text(page_of(reader, kept()))
 
     @pytest.mark.parametrize(

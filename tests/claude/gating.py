@@ -12,7 +12,7 @@ from django.test import override_settings
 
 from aicache.cache import get_cache
 from aicache.ledger import stats
-from aicache.ledger.stats import NOTHING_PROMPTED, PromptStats
+from aicache.ledger.stats import NOTHING, Figures
 from aicache.testing.isolation import isolated
 from tests.claude.conftest import Asker
 from tests.claude.prompts import MODEL, policies
@@ -27,8 +27,8 @@ def gated(**terms: Any) -> Iterator[None]:
         yield
 
 
-def prompted(tenant: str = "acme", model: str = MODEL) -> PromptStats:
-    return stats.unwritten().prompts.get(tenant, {}).get(model, NOTHING_PROMPTED)
+def prompted(tenant: str = "acme", model: str = MODEL) -> Figures:
+    return stats.unwritten().prompts.get(tenant, {}).get(model, NOTHING)
 
 
 def waiting() -> int:

@@ -40,8 +40,8 @@ class TestTheReport:
         assert counted["redundant_writes"] == found.redundant
         assert counted["writes"] == 60 + found.redundant
         assert counted["reads"] == 60 - found.redundant
-        assert counted.redundant_usd > 0
-        assert counted.net_usd == -counted.redundant_usd
+        assert counted.usd("redundant") > 0
+        assert counted.prompt_net_usd == -counted.usd("redundant")
 
     @pytest.mark.slow
     def test_is_cured_by_a_fixed_settle(self, claude: ClaudeServer) -> None:
@@ -53,8 +53,8 @@ class TestTheReport:
         assert found.redundant == counted["redundant_writes"] == 0
         assert [call.prompt_cache for call in found.calls] == ["lead", "wait"] * 2
         assert all(1.9 < call.waited < 2.1 for call in found.calls if call.prompt_cache == "wait")
-        assert counted["waits"] == 2
-        assert counted.waited == pytest.approx(found.waited, abs=0.01)
+        assert counted["gate_waits"] == 2
+        assert counted["gate_waited_ms"] / 1000 == pytest.approx(found.waited, abs=0.01)
 
     @pytest.mark.slow
     def test_is_cured_once_the_lag_is_learned(self, claude: ClaudeServer) -> None:
@@ -65,7 +65,7 @@ class TestTheReport:
 
         assert found.redundant == counted["redundant_writes"] == 1  # the first
         assert [call.prompt_cache for call in found.calls] == ["lead", "open", "lead", "wait", "lead", "wait"]
-        assert counted.gate_usd > 0
+        assert counted.usd("gate") > 0
 
     def test_needs_no_cure_where_there_is_no_lag(self, claude: ClaudeServer) -> None:
         with gated(), anthropic.Anthropic(base_url=claude.url, api_key="k") as plain:
@@ -90,8 +90,8 @@ def test_of_parallel_calls_one_writes_and_the_others_read(asker: Asker, claude: 
     assert {call.status for call in calls} == {"miss"}
     assert all((call.waited > 0) == (call.prompt_cache == "wait") for call in calls)
     assert (counted["writes"], counted["reads"], counted["redundant_writes"]) == (1, MANY - 1, 0)
-    assert counted["waits"] == MANY - 1
-    assert counted.gate_usd == counted.net_usd > 0
+    assert counted["gate_waits"] == MANY - 1
+    assert counted.usd("gate") == counted.prompt_net_usd > 0
 
 
 def test_measured_parallel_calls_wait_for_nobody_and_are_counted(asker: Asker, claude: ClaudeServer) -> None:
@@ -367,7 +367,7 @@ def test_a_prewarm_whose_call_fails_is_counted_once_and_costs_what_it_cost(asker
         counted = prompted()
 
     assert (counted["writes"], counted["reads"]) == (1, 0)
-    assert counted.gate_usd < 0
+    assert counted.usd("gate") < 0
 
 
 class TestNobodyWaits:

@@ -146,8 +146,8 @@ class TestACallersTime:
                 at_once(asker, [question(f"{at}", system=prefix) for at in range(2)], max_retries=2)
             counted = prompted()
 
-        assert counted["waits"] == 1
-        assert counted.waited < 0.6
+        assert counted["gate_waits"] == 1
+        assert counted["gate_waited_ms"] / 1000 < 0.6
 
 
 class TestAPrewarm:

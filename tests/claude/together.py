@@ -60,6 +60,11 @@ def waiting() -> int:
     return sum(flight.waiters for flight in flights if not flight.news.done())
 
 
+def renewing() -> bool:
+    """Whether a thread renews a stale answer."""
+    return any(thread.name == "aicache-renew" for thread in threading.enumerate())
+
+
 def until(told: Callable[[], object], what: Callable[[], str] | str, seconds: float = PATIENCE) -> None:
     """Returns once it is so. AssertionError, with what is the matter, where that takes too long."""
     deadline = time.monotonic() + seconds

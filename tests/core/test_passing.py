@@ -47,6 +47,7 @@ class Source:
         self.raw = b"".join(self.chunks)
         self.events = b"".join(chunk for chunk in self.chunks if chunk != PING)
         self.is_open = True
+        self.ends: list[str] = []
         self.has_failed = ending != "whole"
         if ending == "error":
             self.chunks[4:] = [b'event: error\ndata: {"type": "error"}\n\n']
@@ -72,7 +73,11 @@ class Source:
         return False
 
     def answer(self, body: bytes, events: bytes, message: Any) -> Answer:
+        self.ends.append("answer")
         return Answer(body, events=events)
+
+    def over(self) -> None:
+        self.ends.append("over")
 
 
 @dataclass
@@ -231,6 +236,8 @@ def run(
     finally:
         for caller in world.callers:
             caller.flow.close()
+    for source in world.sources:  # whatever became of who read it, what it costs can be told once
+        assert source.ends in (["over"], ["answer", "over"])
     return world
 
 

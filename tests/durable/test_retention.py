@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from io import StringIO
 from typing import Any
@@ -14,7 +15,7 @@ from django.utils import timezone
 
 from aicache import tasks, upkeep
 from aicache.durable import retention
-from aicache.models import CacheEntry, CallCount, IdempotencyKey
+from aicache.models import CacheEntry, IdempotencyKey, MetricBucket
 
 pytestmark = pytest.mark.django_db
 
@@ -93,8 +94,9 @@ def test_without_a_database_there_is_nothing_to_do() -> None:
 
 def test_without_a_place_for_copies_old_counts_are_rolled_up_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upkeep, "durable_of", lambda *_: None)
-    for minute in (0, 60):
-        CallCount.objects.create(process="one", minute=minute, owner="o" * 32, tenant="acme", hit=1)
+    hour = int(time.time()) // 3600 * 3600 - 3 * 3600
+    for minute in (hour, hour + 60):
+        MetricBucket.objects.create(process="one", span=60, start=minute, owner="o" * 32, tenant="acme", hit=1)
     assert upkeep.prune() == (0, 0, 2)
 
 

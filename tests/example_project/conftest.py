@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,8 +14,7 @@ from pytest_django.plugin import DjangoDbBlocker
 from aicache.testing import ClaudeServer
 from aicache.testing.isolation import committing, isolated
 from example_project import settings as example
-
-ROOT = Path(__file__).parents[2]
+from tests.example_project.commands import killed, started
 
 # The tests' own database and Redis stay; the rest is the example's.
 OWN = {
@@ -52,32 +49,16 @@ Manage = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture
 def manage() -> Iterator[Manage]:
-    """Starts commands of the example project, each in a process group of its own, without the tests' settings."""
-    started = []
+    """Starts commands of the example project that end with the test."""
+    processes = []
 
     def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("AICACHE_", "ANTHROPIC_", "DJANGO_"))
-        }
-        process = subprocess.Popen(
-            [sys.executable, "manage.py", *arguments],
-            cwd=ROOT,
-            env={**inherited, "PYTHONUNBUFFERED": "1", **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        started.append(process)
-        return process
+        processes.append(started(*arguments, **environment))
+        return processes[-1]
 
     yield start
-    for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, 9)
-        process.communicate()
+    for process in processes:
+        killed(process)
 
 
 def processes_of(group: int) -> list[str]:

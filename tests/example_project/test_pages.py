@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.contrib.auth.models import Group, Permission, User
 from django.test import AsyncClient, Client
 
+import aicache
 from aicache.testing import ClaudeServer, Reply
 from tests.example_project.visits import status_on
 
@@ -163,11 +165,41 @@ def test_articles_are_changed_in_the_admin(admin_client: Client) -> None:
     assert "Descaling your machine" in page
 
 
+@pytest.mark.parametrize(
+    ("groups", "seen"), [(["acme"], {"acme"}), (["acme", "globex"], {"acme", "globex"}), (["press"], set())]
+)
+def test_staff_sees_the_rows_of_the_customers_that_it_is_a_group_of(
+    client: Client, admin_client: Client, groups: list[str], seen: set[str]
+) -> None:
+    for tenant in ("acme", "globex"):
+        aicache.invalidate("prices", tenant=tenant)
+    user = User.objects.create_user("jane", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(content_type__app_label="aicache"))
+    user.groups.set([Group.objects.create(name=name) for name in groups])
+    client.force_login(user)
+    for who, tenants in ((client, seen), (admin_client, {"acme", "globex"})):
+        page = words(who.get("/admin/aicache/invalidation/"))
+        assert {tenant for tenant in ("acme", "globex") if f">{tenant}<" in page} == tenants
+
+
 @pytest.mark.parametrize("path", ["/", "/acme/", "/acme/ask/"])
 def test_the_pages_need_no_script_and_nothing_inline(client: Client, path: str) -> None:
     page = words(client.get(path))
     for forbidden in ("<script", "<style", " style=", " onclick=", "http://", "https://"):
         assert forbidden not in page
+
+
+@pytest.mark.parametrize(("path", "status"), [("/", 200), ("/admin/login/", 200), ("/initech/", 404)])
+def test_each_page_is_under_a_policy_that_allows_nothing_inline(client: Client, path: str, status: int) -> None:
+    for response in (client.get(path), async_to_sync(AsyncClient().get)(path)):
+        assert response.status_code == status
+        policy = response["Content-Security-Policy"]
+        assert "script-src 'self'; style-src 'self';" in policy
+        assert "unsafe" not in policy
+
+
+def test_browsers_find_the_icon_where_they_look_for_it(client: Client) -> None:
+    assert client.get("/favicon.ico")["Location"] == "/static/helpcentre/icon.svg"
 
 
 def test_the_pages_are_served_under_asgi_too(claude: ClaudeServer) -> None:

@@ -5,25 +5,16 @@ from __future__ import annotations
 import re
 import signal
 import socket
-import subprocess
+import time
+from pathlib import Path
 
 import pytest
 
+from tests.example_project.commands import opened
 from tests.example_project.conftest import Manage, processes_of
 from tests.example_project.visits import Visitor, status_on
 
 pytestmark = pytest.mark.slow
-
-
-def opened(process: subprocess.Popen[str]) -> str:
-    """What it says until it is ready."""
-    assert process.stdout
-    said = ""
-    while "Ctrl-C" not in said:
-        line = process.stdout.readline()
-        assert line, process.communicate()[1]
-        said += line
-    return said
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -70,6 +61,28 @@ def test_nobody_asks_the_real_claude_by_accident(manage: Manage, command: str) -
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 1
     assert "set ANTHROPIC_API_KEY first" in errors
+
+
+def test_there_is_something_to_be_seen_on_the_dashboard_within_a_minute(manage: Manage) -> None:
+    process = manage("serve")
+    said = opened(process)
+    found = re.search(r"Dashboard +(http://127\.0\.0\.1:\d+)(/\S+)\n(?s:.*)user admin, password (\S+)", said)
+    assert found
+    visitor = Visitor(found[1])
+    visitor.post("/admin/login/?next=/admin/", username="admin", password=found[3])
+    until = time.monotonic() + 60
+    while not (hits := re.search(r"([1-9]\d*) of (\d+) calls that asked the cache", visitor.get(found[2]))):
+        assert time.monotonic() < until, "nobody has asked what others had asked before"
+        time.sleep(0.5)
+    assert int(hits[1]) <= int(hits[2])
+
+
+def test_nobody_visits_who_is_not_wanted(manage: Manage) -> None:
+    process = manage("serve", "--no-visitors")
+    opened(process)
+    commands = [Path(f"/proc/{name.split()[0]}/cmdline").read_text() for name in processes_of(process.pid)]
+    assert any("upkeep" in command for command in commands)
+    assert not any("visit\0" in command for command in commands)
 
 
 def test_a_redis_that_is_not_there_is_named(manage: Manage) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import contextvars
 import logging
@@ -349,7 +350,7 @@ class TestAfterTheCommit:
         def hear(**given: Any) -> None:
             told.append(given)
 
-        heard(signals.pending, hear)
+        heard(signals.invalidation_pending, hear)
         store.down = True
         with caplog.at_level(logging.WARNING, "aicache"):
             Article.objects.create(title="a")
@@ -401,9 +402,40 @@ class TestAfterTheCommit:
             told.append(given)
             raise LookupError
 
-        heard(signals.invalidated, fail)
+        heard(signals.tag_invalidated, fail)
         Article.objects.create(title="a")
         assert told[0]["cause"] == "save library.article"
+
+    def test_a_receiver_that_saves_is_told_of_the_first_only_and_others_of_both(self, heard: Any) -> None:
+        told: list[str] = []
+
+        def save(**_: Any) -> None:
+            told.append("one")
+            Article.objects.create(title="again")
+
+        def hear(**_: Any) -> None:
+            told.append("other")
+
+        heard(signals.tag_invalidated, save)
+        heard(signals.tag_invalidated, hear)
+        Article.objects.create(title="a")
+        assert sorted(told) == ["one", "other", "other"]
+
+    def test_an_async_receiver_is_told_too(self, heard: Any) -> None:
+        told: list[Any] = []
+
+        async def hear(**given: Any) -> None:
+            told.append((given["cause"], asyncio.get_running_loop()))
+
+        async def main() -> Any:
+            await Article.objects.acreate(title="a")
+            return asyncio.get_running_loop()
+
+        heard(signals.tag_invalidated, hear)
+        Article.objects.create(title="b")
+        loop = async_to_sync(main)()
+        assert [cause for cause, _ in told] == ["save library.article"] * 2
+        assert told[1][1] is loop
 
     def test_a_row_says_what_it_was(self) -> None:
         org = Org.objects.create(name="a")
@@ -517,8 +549,8 @@ class TestInATestCase(TestCase):
         def hear(**given: Any) -> None:
             rows.append(Article.objects.count())
 
-        signals.invalidated.connect(hear)
-        self.addCleanup(signals.invalidated.disconnect, hear)
+        signals.tag_invalidated.connect(hear)
+        self.addCleanup(signals.tag_invalidated.disconnect, hear)
         with committing():
             Article.objects.create(title="a")
             assert held() is None

@@ -14,9 +14,11 @@ import random
 import signal
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 from typing import Any
 
 from django.conf import settings
@@ -39,6 +41,17 @@ def set_up(job: dict[str, Any]) -> None:
     from aicache.ledger import flusher
 
     flusher.AT_EXIT = 30.0  # type: ignore[misc]  # the machine is busy
+    if "since" in job:
+        hurry(job["since"], job["times"])
+
+
+def hurry(since: float, times: float) -> None:
+    """Here it is ``since`` now, and the time passes so many times as fast: a minute is soon long past."""
+    from aicache.ledger import counts, hotspots
+
+    began = time.time()
+    clock: Any = SimpleNamespace(time=lambda: since + (time.time() - began) * times, monotonic=time.monotonic)
+    counts.time = hotspots.time = clock  # type: ignore[attr-defined]
 
 
 _saying = threading.Lock()

@@ -53,9 +53,11 @@ def calling(many: int, job: dict[str, Any]) -> Iterator[list[CallingProcess]]:
 
 
 class Answers:
-    """What ``tests.ledger.caller`` asks: "slowly …" takes a moment, "fails 2 …" fails twice and is answered then."""
+    """What ``tests.ledger.caller`` asks: "slowly …" takes a moment, "hangs …" until it is ``released``, "fails 2 …"
+    fails twice and is answered then."""
 
     def __init__(self, claude: ClaudeServer) -> None:
+        self.released = threading.Event()
         self._failed: Counter[str] = Counter()
         self._lock = threading.Lock()
         claude.answer = self
@@ -64,6 +66,8 @@ class Answers:
         match received.text.split():
             case "slowly", *_:
                 time.sleep(0.05)
+            case "hangs", *_:
+                self.released.wait(60)
             case "fails", times, *_:
                 with self._lock:
                     self._failed[received.text] += 1

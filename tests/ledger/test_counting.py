@@ -15,11 +15,11 @@ import pytest
 from django.test import override_settings
 
 import aicache
-from aicache.cache import site
-from aicache.conf import get_settings
+from aicache.conf import get_settings, site
 from aicache.core.tags import EVERYBODY
 from aicache.ledger import stats
-from aicache.ledger.counts import FIGURES, Counts
+from aicache.ledger.counts import Counts
+from aicache.ledger.figures import STATUSES
 from aicache.ledger.flusher import Flusher
 from aicache.tenants import tenant_digest
 from aicache.testing import ClaudeServer, Reply
@@ -37,9 +37,9 @@ def _each_request_is_counted(claude: ClaudeServer, flusher: Flusher) -> Iterator
 
 
 def told(tenant: str = "acme") -> dict[str, int]:
-    """The tenant's figures that are not 0; without what was saved."""
+    """How the tenant's calls ended, and what was sent for them, where that is not 0."""
     figures = stats.unwritten().tenants.get(tenant, stats.NOTHING)
-    return {name: figures[name] for name in FIGURES if figures[name] and name != "saved_tokens"}
+    return {name: figures[name] for name in (*STATUSES, "upstream_calls", "unpriced") if figures[name]}
 
 
 def everybody_told() -> dict[str, dict[str, int]]:
@@ -280,7 +280,7 @@ def test_nothing_is_under_way_when_all_has_ended(asker: Asker, claude: ClaudeSer
     with pytest.raises(anthropic.BadRequestError):
         ask(asker, system="other")
     events, expected = flusher.counts.settled()
-    assert events == expected == 7  # 3 requests, and the ends of 4 attempts
+    assert events == expected == 11  # 3 requests and their ends, one answer, and the ends of 4 attempts
 
 
 @pytest.mark.parametrize("broken", ["began", "ended", "sent", "not_sent"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 from collections.abc import Callable
 from decimal import Decimal
@@ -12,13 +13,21 @@ import pytest
 
 import aicache
 from aicache.core.callinfo import CallInfo
+from aicache.core.records import Answer, Entry, Served
 from aicache.ledger import counts as module
-from aicache.ledger.counts import AT, MINUTE, Cell, Counts
+from aicache.ledger.cell import Cell
+from aicache.ledger.counts import MINUTE, Counts
+from aicache.ledger.figures import AT, USD
+from aicache.ledger.place import Place
+from aicache.ledger.prices import Price
 from tests.claude.together import in_threads
+from tests.ledger.prompts import CENT, LARGE, SMALL, again, at, read, waited, wrote
 
 HIT = CallInfo("hit", saved_usd=Decimal("0.5"), saved_tokens=30)
 MISS, ERROR = CallInfo("miss"), CallInfo("error")
-FREE = Decimal(0)
+ACME = Place("acme")
+TENANTS = ("acme", "globex", "initech")
+SAVED, PREMIUM = USD["saved"], USD["premium"]
 
 
 class Clock:
@@ -43,15 +52,20 @@ def of(cell: Cell) -> dict[str, int]:
     return {name: cell.figures[at] for name, at in AT.items() if cell.figures[at]}
 
 
+def hit_for(premium: str) -> Served:
+    answer = Answer(b"{}", usd=Decimal("0.5"), premium=Decimal(premium))
+    return Served("hit", entry=Entry("k", "t", answer, 0.0, 0.0, 0.0))
+
+
 def told(counts: Counts) -> list[tuple[Any, int, dict[str, int]]]:
     """Of all cells: whose, how many minutes after the first, and its figures."""
     cells = counts.known()
     first = min(cell.minute for cell in cells)
-    return sorted((str(cell.tenant), (cell.minute - first) // MINUTE, of(cell)) for cell in cells)
+    return sorted((str(cell.place.tenant), (cell.minute - first) // MINUTE, of(cell)) for cell in cells)
 
 
 def count(counts: Counts, info: CallInfo, call: str = "one", tenant: Any = "acme", retried: bool = False) -> None:
-    counts.ended(call, tenant, info, FREE, retried=retried)
+    counts.ended(call, Place(tenant), info, None, "", retried=retried)
 
 
 def test_a_call_is_counted_for_its_tenant_with_its_status() -> None:
@@ -71,11 +85,11 @@ def test_a_call_is_counted_for_its_tenant_with_its_status() -> None:
 def test_what_was_saved_is_added_up_exactly() -> None:
     counts = Counts()
     for _ in range(3):
-        counts.ended("one", "acme", HIT, Decimal("0.1"), retried=False)
+        counts.ended("one", ACME, HIT, hit_for("0.1"), "", retried=False)
     count(counts, CallInfo("stale", saved_usd=None, saved_tokens=7))
     (cell,) = counts.known()
 
-    assert (cell.usd, cell.premium) == (Decimal("1.5"), Decimal("0.3"))
+    assert (cell.usd[SAVED], cell.usd[PREMIUM]) == (Decimal("1.5"), Decimal("0.3"))
     assert of(cell) == {"hit": 3, "stale": 1, "unpriced": 1, "saved_tokens": 97}
 
 
@@ -113,8 +127,8 @@ def test_a_storm_of_failures_does_not_fill_the_memory(monkeypatch: pytest.Monkey
 
 def test_a_request_that_never_left_is_none() -> None:
     counts = Counts()
-    counts.sent("acme")
-    counts.not_sent(counts.sent("acme"))
+    counts.sent(ACME)
+    counts.not_sent(counts.sent(ACME))
 
     assert told(counts) == [("acme", 0, {"upstream_calls": 1})]
 
@@ -162,7 +176,7 @@ def test_what_waits_for_long_takes_no_more_memory_by_the_minute(clock: Clock) ->
     assert len(cells) <= 2 * (module.APART_FOR / MINUTE + 3)
     assert sum(cell.figures[AT["hit"]] for cell in cells) == 500
     assert sum(cell.figures[AT["miss"]] for cell in cells) == 500
-    assert sum(cell.usd for cell in cells) == 250
+    assert sum(cell.usd[SAVED] for cell in cells) == 250
 
 
 def test_what_may_have_been_written_stays_what_it_is(clock: Clock) -> None:
@@ -179,29 +193,51 @@ def test_what_may_have_been_written_stays_what_it_is(clock: Clock) -> None:
 class TestExpected:
     def test_are_those_that_are_counted_and_those_under_way(self) -> None:
         counts = Counts()
-        counts.began("one")
-        counts.began("two")
+        counts.began("one", ACME)
+        counts.began("two", ACME)
         assert counts.settled() == (0, 2)
-        counts.sent("acme")
+        sent = counts.sent(ACME)
+        assert counts.settled() == (1, 4)
         count(counts, MISS, "one")
-        assert counts.settled() == (2, 3)
+        assert counts.settled() == (2, 4)
         count(counts, ERROR, "two")
-        assert counts.settled() == (3, 3)
+        assert counts.settled() == (3, 4)
+        counts.charged(sent, Price())
+        assert counts.settled() == (4, 4)
+
+    @pytest.mark.parametrize("end", ["failed", "not_sent", "charged"])
+    def test_a_request_ends_once_however_often_that_is_said(self, end: str) -> None:
+        counts = Counts()
+        sent = counts.sent(ACME)
+        ends: dict[str, Callable[[], None]] = {
+            "failed": lambda: counts.failed(sent),
+            "not_sent": lambda: counts.not_sent(sent),
+            "charged": lambda: counts.charged(sent, Price(Decimal(1), tokens=5)),
+        }
+        for say in (ends[end], *ends.values()):
+            say()
+        assert counts.settled() == (2, 2)
+        figures = {
+            "failed": {"upstream_calls": 1},
+            "not_sent": {},
+            "charged": {"upstream_calls": 1, "upstream_tokens": 5},
+        }
+        assert told(counts) == [("acme", 0, figures[end])]
 
     def test_ring_when_they_are_more_than_was_said(self) -> None:
         rung: list[int] = []
         counts = Counts(lambda: rung.append(counts.expected))
         counts.alarm_at = 2
         actions: list[Callable[[], Any]] = [
-            lambda: counts.began("one"),
-            lambda: counts.sent("acme"),
-            lambda: counts.began("two"),
+            lambda: counts.began("one", ACME),
+            lambda: counts.sent(ACME),
+            lambda: counts.began("two", ACME),
             lambda: count(counts, MISS, "one"),
-            lambda: counts.sent("acme"),
+            lambda: counts.sent(ACME),
         ]
         for act in actions:
             act()
-        assert rung == [3, 3, 4]
+        assert rung == [3, 4, 4, 6]
 
 
 def test_none_is_lost_that_threads_count_at_once() -> None:
@@ -212,7 +248,7 @@ def test_none_is_lost_that_threads_count_at_once() -> None:
     def write() -> None:
         while not stop.is_set():
             for cell in counts.take()[0]:
-                written[cell.tenant, cell.minute] = cell
+                written[cell.place, cell.minute] = cell
             counts.written()
 
     writer = threading.Thread(target=write)
@@ -221,21 +257,22 @@ def test_none_is_lost_that_threads_count_at_once() -> None:
     def calls(number: int) -> None:
         for nth in range(500):
             call = f"{number} {nth}"
-            counts.began(call)
-            counts.sent(number % 3)  # type: ignore[arg-type]  # any tenant will do
-            count(counts, ERROR, call, tenant=number % 3)
-            count(counts, MISS, call, tenant=number % 3, retried=True)
+            tenant = TENANTS[number % 3]
+            counts.began(call, Place(tenant))
+            counts.failed(counts.sent(Place(tenant)))
+            count(counts, ERROR, call, tenant=tenant)
+            count(counts, MISS, call, tenant=tenant, retried=True)
 
     assert in_threads(16, calls) == [None] * 16
     stop.set()
     writer.join()
     for cell in counts.take()[0]:
-        written[cell.tenant, cell.minute] = cell
+        written[cell.place, cell.minute] = cell
 
     assert sum(cell.figures[AT["miss"]] for cell in written.values()) == 8000
     assert sum(cell.figures[AT["upstream_calls"]] for cell in written.values()) == 8000
     assert sum(cell.figures[AT["error"]] for cell in written.values()) == 0
-    assert counts.settled() == (24_000, 24_000)
+    assert counts.settled() == (32_000, 32_000)
 
 
 def test_what_garbage_collection_ends_while_a_call_is_counted_is_counted_too() -> None:
@@ -256,8 +293,79 @@ def test_what_garbage_collection_ends_while_a_call_is_counted_is_counted_too() -
     dropped: Any = Dropped()
     dropped.itself = dropped
     del dropped
-    counts._cells = Collecting()
+    counts._by_place = Collecting()
     counts._minute = int(module.time.time()) // MINUTE * MINUTE
     count(counts, MISS)
 
     assert told(counts) == [("acme", 0, {"miss": 1, "error": 1})]
+
+
+class TestPrompts:
+    """What calls do at the provider's prompt cache."""
+
+    def test_they_are_of_a_tenant_and_a_model(self) -> None:
+        counts = Counts()
+        counts.prompted(at(LARGE), read())
+        counts.prompted(at(SMALL), read())
+        counts.prompted(at(LARGE, "globex"), wrote(5))
+        counts.prompted(at(LARGE, None), read(7))
+        assert {cell.place[:2]: of(cell) for cell in counts.known()} == {
+            ("acme", LARGE): {"reads": 1, "read_tokens": 4000},
+            ("acme", SMALL): {"reads": 1, "read_tokens": 4000},
+            ("globex", LARGE): {"writes": 1, "written_tokens": 5},
+            (None, LARGE): {"reads": 1, "read_tokens": 7},
+        }
+
+    def test_each_is_an_event_of_which_a_flusher_hears(self) -> None:
+        rung: list[int] = []
+        counts = Counts(lambda: rung.append(counts.events))
+        counts.alarm_at = 1
+        for _ in range(2):
+            counts.prompted(at(), read())
+        assert counts.settled() == (2, 2)
+        assert rung == [2]
+
+    def test_what_is_taken_to_be_written_stays_what_it_was(self) -> None:
+        counts = Counts()
+        counts.prompted(at(), read())
+        (taken,), _ = counts.take()
+        (known,) = counts.known()
+        counts.prompted(at(), read())
+        counts.prompted(at(SMALL), read())
+        assert of(taken) == of(known) == {"reads": 1, "read_tokens": 4000}
+        assert of(counts.take()[0][0])["reads"] == 2
+
+    def test_a_minute_is_counted_by_itself_and_goes_along_where_it_is_moved(self, clock: Clock) -> None:
+        counts = Counts()
+        counts.prompted(at(), again())
+        clock.now += MINUTE
+        counts.prompted(at(), read())
+        assert [of(cell).get("writes") for cell in counts.known()] == [None, 1]
+
+        clock.now += 2 * module.APART_FOR
+        counts.prompted(at(SMALL), read())
+        found = {cell.place.model: cell for cell in counts.take()[0]}
+        assert set(found) == {LARGE, SMALL}
+        assert of(found[LARGE]) == {
+            **{"writes": 1, "written_tokens": 4000, "redundant_writes": 1, "redundant_tokens": 3000},
+            **{"reads": 1, "read_tokens": 4000},
+        }
+        assert found[LARGE].usd[USD["redundant"]] == CENT
+
+    def test_none_is_lost_that_threads_count_at_once(self) -> None:
+        counts, interval = Counts(), sys.getswitchinterval()
+
+        def calls(_: int) -> None:
+            for _ in range(300):
+                counts.prompted(at(), waited(0.001))
+
+        sys.setswitchinterval(1e-6)
+        try:
+            assert in_threads(8, calls) == [None] * 8
+        finally:
+            sys.setswitchinterval(interval)
+        cells = counts.known()
+        assert sum(of(cell)["reads"] for cell in cells) == sum(of(cell)["gate_waits"] for cell in cells) == 2400
+        assert sum(of(cell)["read_tokens"] for cell in cells) == 9_600_000
+        assert sum(of(cell)["gate_waited_ms"] for cell in cells) == 2400
+        assert sum(cell.usd[USD["gate"]] for cell in cells) == 24

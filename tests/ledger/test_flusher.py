@@ -19,21 +19,28 @@ from aicache.ledger import counting, rows, stats
 from aicache.ledger import flusher as module
 from aicache.ledger.counting import counts_of_its_own
 from aicache.ledger.flusher import Flusher
-from aicache.models import CallCount, CountingProcess
+from aicache.ledger.place import Place
+from aicache.ledger.prices import Price
+from aicache.models import CountingProcess, MetricBucket
 from tests.claude.together import in_threads, until
 from tests.ledger.conftest import ALIAS
+from tests.ledger.prompts import LARGE, at, read, waited
 
 HIT, MISS = CallInfo("hit", saved_usd=Decimal("0.25"), saved_tokens=7), CallInfo("miss")
 SOON = 1.0  # second: within which other processes see it
 
 
 def count(flusher: Flusher, info: CallInfo = HIT, tenant: str = "acme") -> None:
-    flusher.counts.began("call")
-    flusher.counts.ended("call", tenant, info, Decimal(0), retried=False)
+    flusher.counts.began("call", Place(tenant))
+    ended(flusher, info, tenant=tenant)
+
+
+def ended(flusher: Flusher, info: CallInfo, call: str = "call", tenant: str = "acme", *, retried: bool = False) -> None:
+    flusher.counts.ended(call, Place(tenant), info, None, "", retried=retried)
 
 
 def written(name: str = "hit") -> int:
-    return sum(CallCount.objects.using(ALIAS).values_list(name, flat=True))
+    return sum(MetricBucket.objects.using(ALIAS).values_list(name, flat=True))
 
 
 def process() -> CountingProcess:
@@ -56,7 +63,7 @@ def test_what_is_counted_is_written_within_a_second(own: Flusher) -> None:
     began = time.monotonic()
     until(lambda: written() == 3, "it is not written")
     assert time.monotonic() - began < SOON
-    (row,) = CallCount.objects.using(ALIAS).all()
+    (row,) = MetricBucket.objects.using(ALIAS).all()
     assert (row.tenant, row.saved_nano_usd, row.saved_tokens) == ("acme", 750_000_000, 21)
     assert stats.read(ALIAS).tenants["acme"].calls == 3
 
@@ -98,17 +105,17 @@ def test_this_process_knows_at_once_what_it_has_counted(own: Flusher) -> None:
 
 
 def test_a_count_may_go_down(own: Flusher) -> None:
-    own.counts.ended("one", "acme", CallInfo("error"), Decimal(0), retried=False)
+    ended(own, CallInfo("error"))
     own.close()
     assert written("error") == 1
-    own.counts.ended("one", "acme", MISS, Decimal(0), retried=True)
+    ended(own, MISS, retried=True)
     own.close()
     assert (written("error"), written("miss")) == (0, 1)
 
 
 def test_what_is_sent_is_announced_before_it_goes_out(own: Flusher) -> None:
     for _ in range(100):
-        counting.sent("acme")
+        counting.sent(Place("acme"))
         assert process().announced >= own.counts.events
     assert written("upstream_calls") <= 100
 
@@ -141,10 +148,10 @@ def test_at_no_moment_would_a_kill_lose_more_than_is_announced(
     def work(number: int) -> None:
         total = [0]
         totals.append(total)
-        for at in range(40):
-            counting.sent("acme")
+        for number in range(40):
+            counting.sent(Place("acme"))
             total[0] += 1
-            if at % 10 == 9:
+            if number % 10 == 9:
                 time.sleep(0.02)
 
     assert in_threads(6, work) == [None] * 6
@@ -185,11 +192,11 @@ def test_whose_end_comes_as_it_falls_asleep_waits_until_that_is_written(
     falls_asleep, go_on = threading.Event(), threading.Event()
     write = rows.write_process
 
-    def slow(process: Any, flushed: int, announced: int, **named: Any) -> None:
+    def slow(process: Any, flushed: int, announced: int, *given: Any, **named: Any) -> bool:
         if announced == flushed:
             falls_asleep.set()
             assert go_on.wait(20)
-        write(process, flushed, announced, **named)
+        return write(process, flushed, announced, *given, **named)
 
     monkeypatch.setattr(rows, "write_process", slow)
     count(own)
@@ -199,16 +206,20 @@ def test_whose_end_comes_as_it_falls_asleep_waits_until_that_is_written(
     assert lost_if_killed() == 0
 
 
-def test_a_call_under_way_is_announced_until_it_has_ended(own: Flusher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_and_requests_under_way_are_announced_until_they_have_ended(
+    own: Flusher, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "IDLE", 0.1)
     monkeypatch.setattr(module, "HEARTBEAT", 0.1)
-    own.counts.began("slow")
-    counting.sent("acme")
-    until(lambda: written("upstream_calls") == 1 and lost_if_killed() == 1, "nothing, or more, is announced")
+    own.counts.began("slow", Place("acme"))
+    sent = counting.sent(Place("acme"))
+    until(lambda: written("upstream_calls") == 1 and lost_if_killed() == 2, "less, or more, is announced")
     seen = process().seen_at
     until(lambda: process().seen_at > seen, "it does not say that it lives")
-    own.counts.ended("slow", "acme", MISS, Decimal(0), retried=False)
-    until(lambda: written("miss") == 1 and lost_if_killed() == 0, "its end is not written")
+    ended(own, MISS, "slow")
+    until(lambda: written("miss") == lost_if_killed() == 1, "its end is not written")
+    counting.charged(sent, Price(Decimal("0.5")))
+    until(lambda: written("spent_nano_usd") == 500_000_000 and lost_if_killed() == 0, "its price is not written")
 
 
 def test_what_is_counted_after_it_was_closed_is_written_too(own: Flusher) -> None:
@@ -243,7 +254,7 @@ def test_while_the_database_is_away_nobody_waits_and_nothing_is_lost(
         until(lambda: not own._writes, "it has not noticed")
         began = time.monotonic()
         for _ in range(1000):
-            counting.sent("acme")
+            counting.sent(Place("acme"))
             count(own, MISS)
         assert time.monotonic() - began < 0.5
     until(lambda: written("miss") == 1000, "it does not come back")
@@ -269,14 +280,14 @@ def test_a_database_that_hangs_costs_one_budget(own: Flusher, monkeypatch: pytes
     let_go = threading.Event()
     write = rows.write_process
 
-    def hang(*given: Any, **named: Any) -> None:
+    def hang(*given: Any, **named: Any) -> bool:
         assert let_go.wait(30)
-        write(*given, **named)
+        return write(*given, **named)
 
     monkeypatch.setattr(rows, "write_process", hang)
     began = time.monotonic()
     for _ in range(20):
-        counting.sent("acme")
+        counting.sent(Place("acme"))
     took = time.monotonic() - began
     assert counting.BUDGET <= took < 2 * counting.BUDGET
     let_go.set()
@@ -290,7 +301,7 @@ def test_half_a_write_is_made_whole(own: Flusher, monkeypatch: pytest.MonkeyPatc
     upsert, calls = rows._upsert, []
 
     def fail(model: Any, *given: Any) -> None:
-        if model is CallCount:
+        if model is MetricBucket:
             calls.append(1)
             if len(calls) == 2:
                 raise DatabaseError("broken")
@@ -310,11 +321,11 @@ def test_a_transaction_of_the_sites_is_not_written_into(place: Any, own: Flusher
     with transaction.atomic(using=ALIAS):
         assert written() == 0  # it has read: whoever writes now makes its own write fail
         began = time.monotonic()
-        counting.sent("acme")
+        counting.sent(Place("acme"))
         assert time.monotonic() - began < counting.BUDGET  # nor does it wait for itself
         count(own)
         time.sleep(3 * module.GATHER)
-        CallCount.objects.using(ALIAS).create(minute=0, hit=5)
+        MetricBucket.objects.using(ALIAS).create(span=60, start=0, hit=5)
     until(lambda: written() == 6, "it is not written")
 
 
@@ -324,17 +335,17 @@ def test_where_there_is_no_table_it_says_so_once_and_looks_again(
     monkeypatch.setattr(module, "LONGEST_PAUSE", 0.05)
     connection = connections[ALIAS]
     with connection.schema_editor() as editor:
-        editor.delete_model(CallCount)
+        editor.delete_model(MetricBucket)
     with counts_of_its_own() as own:
         count(own)
         until(lambda: not own._writes, "it has not noticed")
-        counting.sent("acme")
+        counting.sent(Place("acme"))
         time.sleep(0.3)
         with connection.schema_editor() as editor:
-            editor.create_model(CallCount)
+            editor.create_model(MetricBucket)
         until(lambda: written() == 1 and own._writes, "it is not written")
     first, second = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert "lacks their table" in first
+    assert "lacks their tables" in first
     assert f"migrate --database {ALIAS}" in first
     assert second == "counts are written again"
 
@@ -353,7 +364,7 @@ def test_where_none_are_wanted_nobody_hears_of_it(why: str, place: Any, caplog: 
         count(own)
         until(lambda: own._is_held, "it has not noticed")
         began = time.monotonic()
-        counting.sent("acme")
+        counting.sent(Place("acme"))
         assert time.monotonic() - began < counting.BUDGET
         assert stats.unwritten().tenants["acme"].calls == 1
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
@@ -362,10 +373,10 @@ def test_where_none_are_wanted_nobody_hears_of_it(why: str, place: Any, caplog: 
 @pytest.mark.django_db
 def test_in_a_test_cases_transaction_nothing_is_written(flusher: Flusher) -> None:
     count(flusher)
-    counting.sent("acme")
+    counting.sent(Place("acme"))
     assert flusher._thread is None
     assert stats.read("default").tenants["acme"].calls == 1
-    assert not CallCount.objects.exists()
+    assert not MetricBucket.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)
@@ -373,4 +384,33 @@ def test_nor_is_it_in_a_database_in_memory(flusher: Flusher) -> None:
     count(flusher)
     assert flusher._thread is None
     assert stats.read("default").tenants["acme"].calls == 1
-    assert not CallCount.objects.exists()
+    assert not MetricBucket.objects.exists()
+
+
+class TestPrompts:
+    """What calls do at the provider's prompt cache."""
+
+    def test_are_written_soon(self, own: Flusher) -> None:
+        counting.prompted(at(), waited(1.5))
+        until(lambda: written("reads") == 1, "it is not written")
+        row = MetricBucket.objects.using(ALIAS).get()
+        assert (row.tenant, row.model, row.gate_waits, row.gate_waited_ms) == ("acme", LARGE, 1, 1500)
+        assert (row.process, row.gate_nano_usd) == (own.process.id, 10_000_000)
+
+    def test_are_made_whole_where_they_were_written_by_half(
+        self, own: Flusher, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(own, "_pause", 0.05)
+        upsert, failed = rows._upsert, threading.Event()
+
+        def fail(model: Any, *given: Any) -> None:
+            if model is MetricBucket and not failed.is_set():
+                failed.set()
+                raise DatabaseError("broken")
+            upsert(model, *given)
+
+        monkeypatch.setattr(rows, "_upsert", fail)
+        for _ in range(3):
+            counting.prompted(at(), read())
+        until(lambda: failed.is_set() and written("reads") == 3, "it is not written")
+        assert stats.read(ALIAS).prompts["acme"][LARGE]["reads"] == 3

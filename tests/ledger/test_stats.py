@@ -20,20 +20,10 @@ from aicache.ledger.counts import MINUTE
 from aicache.ledger.flusher import Flusher
 from aicache.ledger.process import Process
 from aicache.ledger.stats import HOUR, UNSEEN, Figures
-from aicache.models import CallCount, CountingProcess
-from aicache.tenants import tenant_digest
+from aicache.models import CountingProcess
+from tests.ledger.buckets import counted, this_minute
 
 pytestmark = [pytest.mark.usefixtures("flusher"), pytest.mark.django_db]
-
-NOW = int(time.time()) // MINUTE * MINUTE
-
-
-def counted(tenant: str = "acme", *, process: str = "one", ago: int = 0, **figures: int) -> None:
-    """``ago``: minutes."""
-    minute = NOW - ago * MINUTE
-    CallCount.objects.create(
-        process=process, minute=minute, owner=tenant_digest(tenant), tenant=tenant, **{"miss": 1, **figures}
-    )
 
 
 def misses(**given: Any) -> dict[str, int]:
@@ -45,8 +35,8 @@ def figures(**numbers: int) -> Figures:
 
 
 def test_all_processes_and_minutes_add_up() -> None:
-    counted()
-    counted(ago=1)
+    counted(miss=1)
+    counted(ago=1, miss=1)
     counted(process="other", ago=1, miss=5)
     counted("globex", miss=2)
     assert misses() == {"acme": 7, "globex": 2}
@@ -55,15 +45,14 @@ def test_all_processes_and_minutes_add_up() -> None:
 
 
 def test_since_counts_whole_minutes_and_of_long_ago_whole_hours() -> None:
-    counted(ago=3)
+    counted(ago=3, miss=1)
     counted(ago=10, miss=10)
-    hour = CallCount(process="", minute=(NOW - 60 * HOUR) // HOUR * HOUR, owner=tenant_digest("acme"), miss=100)
-    hour.save()
-    assert misses(since=NOW - 3 * MINUTE + 30) == {"acme": 1}
-    assert misses(since=NOW - 10 * MINUTE) == {"acme": 11}
-    assert misses(since=NOW - 60 * HOUR + 59) == {"acme": 111}
+    counted(process="", span=HOUR, start=(this_minute() - 60 * HOUR) // HOUR * HOUR, miss=100)
+    assert misses(since=this_minute() - 3 * MINUTE + 30) == {"acme": 1}
+    assert misses(since=this_minute() - 10 * MINUTE) == {"acme": 11}
+    assert misses(since=this_minute() - 60 * HOUR + 59) == {"acme": 111}
     assert misses() == {"acme": 111}
-    assert stats.read("default", since=NOW + 30).since == NOW
+    assert stats.read("default", since=this_minute() + 30).since == this_minute()
 
 
 def test_the_hit_rate_is_that_of_those_who_asked_the_cache() -> None:
@@ -76,7 +65,7 @@ def test_the_hit_rate_is_that_of_those_who_asked_the_cache() -> None:
 
 def test_tenants_of_one_name_are_told_apart() -> None:
     for digest in "ab":
-        CallCount.objects.create(process="one", minute=NOW, owner=digest * 32, tenant="cut short", miss=1)
+        counted("cut short", owner=digest * 32, miss=1)
     assert misses() == {"cut short [aaaaaaaa]": 1, "cut short [bbbbbbbb]": 1}
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from decimal import Decimal
 from io import StringIO
@@ -13,13 +12,13 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 
 import aicache
-from aicache.ledger.counts import MINUTE, STATUSES
-from aicache.models import CallCount, CountingProcess
-from aicache.tenants import tenant_digest
+from aicache.ledger.figures import STATUSES
+from aicache.models import CountingProcess
 from aicache.testing import ClaudeServer, Reply
 from tests.answers import ask
 from tests.claude.conftest import Asker
 from tests.freshness.far import far
+from tests.ledger.buckets import bucket
 
 pytestmark = [pytest.mark.usefixtures("aicache_isolated"), pytest.mark.django_db]
 
@@ -38,10 +37,7 @@ def as_json(*words: str, **options: Any) -> dict[str, Any]:
 
 def counted(tenant: str, *, ago: int = 0, **figures: int) -> None:
     """By another process, so many minutes ago."""
-    minute = int(time.time()) // MINUTE * MINUTE - ago * MINUTE
-    CallCount.objects.create(
-        process=uuid.uuid4().hex, minute=minute, owner=tenant_digest(tenant), tenant=tenant, **figures
-    )
+    bucket(tenant, ago=ago, process=uuid.uuid4().hex, **figures).save()
 
 
 def test_what_this_process_has_done_is_told_at_once(claude: ClaudeServer) -> None:

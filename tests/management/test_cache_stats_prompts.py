@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from decimal import Decimal
 from io import StringIO
@@ -15,9 +14,8 @@ from django.test import override_settings
 
 from aicache.core.usage import PromptUse
 from aicache.ledger import counting
-from aicache.ledger.counts import MINUTE
-from aicache.models import CallCount, PromptCount
-from aicache.tenants import tenant_digest
+from aicache.ledger.place import Place
+from tests.ledger.buckets import counted
 
 pytestmark = [pytest.mark.usefixtures("aicache_isolated"), pytest.mark.django_db]
 
@@ -49,14 +47,11 @@ def as_json(*words: str) -> dict[str, Any]:
 
 def prompted(tenant: str, model: str, *, ago: int = 0, **figures: int) -> None:
     """By another process, so many minutes ago."""
-    minute = int(time.time()) // MINUTE * MINUTE - ago * MINUTE
-    place = {"process": uuid.uuid4().hex, "minute": minute, "owner": tenant_digest(tenant), "tenant": tenant}
-    PromptCount.objects.create(**place, model=model, **figures)
+    counted(tenant, ago=ago, process=uuid.uuid4().hex, model=model, **figures)
 
 
 def called(tenant: str, calls: int) -> None:
-    minute = int(time.time()) // MINUTE * MINUTE
-    CallCount.objects.create(process="one", minute=minute, owner=tenant_digest(tenant), tenant=tenant, miss=calls)
+    counted(tenant, miss=calls)
 
 
 @pytest.fixture
@@ -73,17 +68,25 @@ def several() -> None:
         read_tokens=4_600_000,
         written_tokens=208_000,
         redundant_tokens=8000,
-        waits=49,
-        waited_ms=61_234,
+        gate_waits=49,
+        gate_waited_ms=61_234,
         redundant_nano_usd=18_400_000,
         gate_nano_usd=450_800_000,
         missed_system_changed=1003,
     )
     prompted(
-        "acme", "claude-opus-5", reads=10, writes=9, redundant_writes=9, redundant_nano_usd=1_414_000_000, unpriced=2
+        "acme",
+        "claude-opus-5",
+        reads=10,
+        writes=9,
+        redundant_writes=9,
+        redundant_nano_usd=1_414_000_000,
+        unpriced_prompts=2,
     )
-    prompted("globex", "claude-haiku-4-5", reads=2800, waits=190, waited_ms=1_234_567, gate_nano_usd=-123_000)
-    prompted("globex", "claude-haiku-4-5", ago=90, writes=200, missed_other=1, missed_system_changed=1, unpriced=1)
+    prompted("globex", "claude-haiku-4-5", reads=2800, gate_waits=190, gate_waited_ms=1_234_567, gate_nano_usd=-123_000)
+    prompted(
+        "globex", "claude-haiku-4-5", ago=90, writes=200, missed_other=1, missed_system_changed=1, unpriced_prompts=1
+    )
 
 
 TABLE = """\
@@ -183,7 +186,7 @@ def test_nothing_is_said_of_prices_and_misses_where_there_is_nothing_to_say() ->
 def test_what_this_process_has_done_is_told_at_once() -> None:
     prompted("acme", "claude-opus-5", reads=2)
     used = PromptUse("claude-opus-5", "wait", 0.25, 4000, 50, 30, Decimal("0.02"), Decimal("0.5"), "tools_changed")
-    counting.prompted("acme", used)
+    counting.prompted(Place("acme", "claude-opus-5"), used)
     assert as_json()["acme"]["claude-opus-5"] == {
         "reads": 3,
         "writes": 1,
@@ -225,7 +228,10 @@ def test_money_in_json_is_a_decimal_without_an_exponent() -> None:
 
 
 def test_a_price_that_is_not_known_is_said_to_be_none() -> None:
-    counting.prompted("acme", PromptUse("claude-of-the-far-future", written=9, redundant=9, redundant_usd=None))
+    counting.prompted(
+        Place("acme", "claude-of-the-far-future"),
+        PromptUse("claude-of-the-far-future", written=9, redundant=9, redundant_usd=None),
+    )
     out, _ = told()
     assert "not known what they lost or saved, which counts as nothing: 1\n" in out
     found = as_json()["acme"]["claude-of-the-far-future"]
@@ -239,7 +245,7 @@ class Nowhere:
 
 @override_settings(DATABASE_ROUTERS=[Nowhere()])
 def test_where_there_is_no_place_for_counts_those_of_this_process_are_told() -> None:
-    counting.prompted("acme", PromptUse("claude-opus-5", read=4000))
+    counting.prompted(Place("acme", "claude-opus-5"), PromptUse("claude-opus-5", read=4000))
     out, err = told()
     assert TITLE in out
     assert "this process alone" in err

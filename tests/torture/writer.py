@@ -42,8 +42,8 @@ class Outcome:
 
     def __init__(self) -> None:
         self.reset()
-        signals.invalidated.connect(self._on_invalidated)
-        signals.pending.connect(self._on_pending)
+        signals.tag_invalidated.connect(self._on_invalidated)
+        signals.invalidation_pending.connect(self._on_pending)
 
     def reset(self) -> None:
         self.applied = self.pending = False

@@ -311,3 +311,16 @@ def test_a_token_that_is_none_is_refused_without_being_told(token: object) -> No
         load({"METRICS_TOKEN": token})
     assert not isinstance(token, str) or token not in str(refused.value)
     assert "sixteen characters" not in repr(load({"METRICS_TOKEN": "a token of sixteen characters"}))
+
+
+@pytest.mark.parametrize("days", [1, 400, 36_500])
+def test_figures_are_kept_for_a_number_of_days(days: int) -> None:
+    assert load({"METRICS_DAYS": days}).metrics_days == days
+    assert load({}).metrics_days == 400
+
+
+@pytest.mark.parametrize("days", [0, -1, 36_501, 1.5, "400", True, None])
+def test_no_other_number_of_days_will_do(days: Any) -> None:
+    accepted = r'AICACHE\["METRICS_DAYS"\] is .*; accepted: a whole number, from 1 to 36,500'
+    with pytest.raises(ImproperlyConfigured, match=accepted):
+        load({"METRICS_DAYS": days})

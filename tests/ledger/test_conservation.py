@@ -77,8 +77,7 @@ def whole(on: World) -> None:
 
 def quickly(examples: int) -> Callable[[Any], Any]:
     checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
-    # The same histories in each run: whoever changes something is to be told of that, and of nothing else.
-    return settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=checks)
+    return settings(max_examples=examples, deadline=None, suppress_health_check=checks)
 
 
 @quickly(60)

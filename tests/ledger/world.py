@@ -41,11 +41,19 @@ def summed(found: Iterable[dict[str, Any]]) -> Sums:
     return sums
 
 
+def held() -> Flusher:
+    """One that starts no thread: it writes when it is told to, and what another thread wrote would be in a database of
+    that thread's own."""
+    made = Flusher()
+    made._is_held = True
+    return made
+
+
 @dataclass(eq=False)
 class Worker:
     """A process. ``failed``: calls of it that may be tried again. ``out``: requests that are under way."""
 
-    flusher: Flusher = field(default_factory=Flusher)
+    flusher: Flusher = field(default_factory=held)
     failed: list[tuple[str, Place]] = field(default_factory=list)
     out: list[Any] = field(default_factory=list)
     number: int = 0

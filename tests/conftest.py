@@ -13,6 +13,8 @@ if "AICACHE_TEST_REDIS" not in os.environ:
     atexit.register(_server.stop)
     os.environ["AICACHE_TEST_REDIS"] = _server.url
 
+PATIENCE = 5.0
+
 pytest_plugins = ["aicache.testing.plugin"]
 
 
@@ -27,3 +29,11 @@ def _told_nothing_yet() -> None:
     stamps._trouble = recovery._said = ""
     drain._passed_over.clear()
     databases._written.clear()
+
+
+@pytest.fixture(autouse=True)
+def _patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a moment's silence is no trouble of Redis's or of the database's."""
+    if "impatient" not in request.keywords:
+        for module in ("store.clients", "store.connections", "store.line", "store.tags", "cache"):
+            monkeypatch.setattr(f"aicache.{module}.BUDGET", PATIENCE)

@@ -43,12 +43,6 @@ from tests.freshness.library.models import Article
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "other"])
 
 
-@pytest.fixture(autouse=True)
-def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy machine is no database that hangs."""
-    monkeypatch.setattr("aicache.cache.BUDGET", 30.0)
-
-
 OTHER = [{"role": "user", "content": "How do I pay?"}]
 
 

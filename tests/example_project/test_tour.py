@@ -14,10 +14,15 @@ from tests.example_project.conftest import Manage, processes_of
 PATIENT = ("--settings", "tests.example_project.patient")
 
 
+PATIENCE = 300  # seconds; the tour takes some 30 where nothing else runs
+
+pytestmark = pytest.mark.timeout(PATIENCE + 20)
+
+
 @pytest.mark.slow
 def test_every_promise_is_shown_and_kept(manage: Manage) -> None:
     process = manage("tour", *PATIENT, COLUMNS="120")
-    output, errors = process.communicate(timeout=100)
+    output, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (0, ""), output + errors
     table = output[output.index("What was asked") :]
     rows = [re.split(r"\s{2,}", line) for line in table.splitlines() if line.startswith(("✓", "✗"))]
@@ -48,7 +53,7 @@ def test_every_promise_is_shown_and_kept(manage: Manage) -> None:
 def test_a_broken_promise_makes_it_fail(manage: Manage) -> None:
     steps = ["1", "2", "9", "10", "12", "14", "17"]
     process = manage("tour", "--settings", "tests.example_project.switched_off", "--steps", *steps)
-    output, errors = process.communicate(timeout=100)
+    output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1, output + errors
     assert "Not so: expected 1 hit, saw 1 bypass." in output
     assert "Not so: no purge was the reason." in output
@@ -65,7 +70,7 @@ def test_in_front_of_the_real_api_stands_a_door_that_counts_and_holds_the_key(
     claude.latency = 0.3
     environment = {"ANTHROPIC_API_KEY": "secret", "ANTHROPIC_BASE_URL": claude.url}
     process = manage("tour", *PATIENT, "--real", "--steps", "1", "2", "3", **environment)
-    output, errors = process.communicate(timeout=100)
+    output, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (0, ""), output + errors
     [calls] = re.findall(r"In all, .* (\d+)  +[\d,]+  +\$", output)
     assert int(calls) == claude.count

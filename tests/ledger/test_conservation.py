@@ -28,7 +28,7 @@ PLACES = [
 ]
 WAITS = [5, 20, 60, 300, 600, 600, 1200, 1200, 1750, 1900, HOUR, 3 * HOUR, 3 * DAY, 500 * DAY]
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("flusher")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("flusher"), pytest.mark.timeout(600)]
 breaking = st.none() | st.tuples(st.integers(0, 4), st.booleans())
 whose = st.sampled_from([0, 0, 0, 1])
 counting = st.tuples(st.just("count"), whose, st.sampled_from(PLACES), st.sampled_from(WHAT))
@@ -80,7 +80,7 @@ def quickly(examples: int) -> Callable[[Any], Any]:
     return settings(max_examples=examples, deadline=None, suppress_health_check=checks)
 
 
-@quickly(60)
+@quickly(30)
 @given(st.lists(careful, min_size=20, max_size=50))
 def test_while_all_live_everything_is_there_once(monkeypatch: pytest.MonkeyPatch, steps: list[Any]) -> None:
     with world(monkeypatch) as on:
@@ -96,7 +96,7 @@ def test_while_all_live_everything_is_there_once(monkeypatch: pytest.MonkeyPatch
             on.check()
 
 
-@quickly(60)
+@quickly(30)
 @given(st.lists(careful | killing, min_size=20, max_size=50))
 def test_where_some_are_killed_no_figure_is_wrong_by_more_than_is_lost(
     monkeypatch: pytest.MonkeyPatch, steps: list[Any]

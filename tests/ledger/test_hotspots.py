@@ -22,7 +22,7 @@ from tests.claude.prompts import question, system
 from tests.claude.together import until
 from tests.ledger.conftest import ALIAS
 
-pytestmark = pytest.mark.usefixtures("place")
+pytestmark = pytest.mark.usefixtures("place", "flusher")
 
 
 @pytest.fixture(autouse=True)

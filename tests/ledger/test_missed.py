@@ -39,7 +39,7 @@ def durable() -> bool:
 @pytest.fixture(autouse=True)
 def _site(durable: bool) -> Iterator[None]:
     chosen = {"POLICIES": {"short": SHORT}, "NAMESPACE": uuid.uuid4().hex, "DURABLE": durable}
-    with override_settings(AICACHE=chosen):
+    with override_settings(AICACHE=chosen), counting.counts_of_its_own():
         yield
 
 

@@ -39,7 +39,7 @@ def told(found: stats.Stats) -> dict[str, dict[str, int]]:
     }
 
 
-@pytest.mark.usefixtures("place")
+@pytest.mark.usefixtures("place", "flusher")
 class TestWithMemory:
     """What others have written, what this process has, and what it has not yet."""
 

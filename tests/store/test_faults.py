@@ -23,7 +23,7 @@ from tests.claude.together import held, in_threads
 from tests.store.servers import suspend
 
 # What is pending is drained before Redis is believed again.
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.impatient]
 
 SOON = 5.0  # how long to wait for the recovery that is promised; many times what it takes
 

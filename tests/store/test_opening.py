@@ -21,6 +21,8 @@ from tests.store.conftest import URL
 from tests.store.servers import suspend
 from tests.store.test_line import SITE, one
 
+pytestmark = pytest.mark.impatient
+
 
 @pytest.mark.parametrize("many", [1, 200])
 def test_many_first_callers_of_a_loop_make_one_connection(many: int) -> None:

@@ -149,12 +149,16 @@ def _typed(given: Mapping[str, Any], key: str, default: Any, kind: Any, accepted
 def _token(given: Mapping[str, Any], key: str) -> str:
     """What is given is no word of the error: it may be half of a secret."""
     value = given.get(key, "")
-    if not isinstance(value, str) or (value and (len(value) < SHORTEST_TOKEN or not value.isprintable())):
+    if not isinstance(value, str) or (value and not _can_be_sent(value)):
         raise ImproperlyConfigured(
-            f'{ROOT}["{key}"] is a {type(value).__name__} that is no token; accepted: text of at least '
-            f"{SHORTEST_TOKEN} characters, or none"
+            f'{ROOT}["{key}"] is a {type(value).__name__} that is no token; accepted: ASCII text of at least '
+            f"{SHORTEST_TOKEN} characters, without spaces around it, or none"
         )
     return value
+
+
+def _can_be_sent(token: str) -> bool:
+    return len(token) >= SHORTEST_TOKEN and token.isascii() and token.isprintable() and token == token.strip()
 
 
 def _days(given: Mapping[str, Any], key: str, default: int) -> int:

@@ -41,7 +41,8 @@ def figures(request: HttpRequest) -> HttpResponse:
     except rows.NoPlace as trouble:
         return JsonResponse({"error": f"nothing is counted: {trouble}"}, status=503)
     found = stats.read(using, since=began, tenant=request.GET.get("tenant"), owners=seen.owners)
-    return JsonResponse(as_json(found))
+    unknown = {} if seen.owners is None else {"lost": None}  # whose they would have been
+    return JsonResponse({**as_json(found), **unknown})
 
 
 @never_cache

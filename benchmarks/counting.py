@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import count
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -19,6 +20,7 @@ from aicache.testing.valkey import Valkey
 from benchmarks.figures import row, title
 
 TIMES, ROUNDS = 200, 40
+PLACES = 300
 
 
 def run(server: Valkey) -> None:
@@ -43,6 +45,14 @@ def main(url: str) -> None:
             def hit() -> None:
                 client.messages.create(**QUESTION)
 
+            def elsewhere() -> None:
+                with aicache.scope(tenant=f"tenant-{next(numbers) % PLACES}"):
+                    hit()
+
+            numbers = count()
+            for _ in range(PLACES):
+                elsewhere()  # each has its answer
+            bare_there, counted_there = _by_turns(elsewhere, _uncounted, nullcontext)
             bare, counted = _by_turns(hit, _uncounted, nullcontext)
             path.rename(path.with_suffix(".away"))
             path.mkdir()  # no database can be opened there
@@ -50,6 +60,7 @@ def main(url: str) -> None:
                 bare_then, away = _by_turns(hit, _uncounted, nullcontext)
     row("not counted (floor)", bare, unit="µs")
     row("counted", counted, bare, unit="µs")
+    row(f"counted, {PLACES} tenants in turn", counted_there, bare_there, unit="µs")
     row("counted, the database is away", away, bare_then, unit="µs")
 
 
@@ -93,7 +104,7 @@ def _set_up(url: str, path: Path) -> None:
         INSTALLED_APPS=["aicache"],
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path)}},
         CACHES={"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": url}},
-        AICACHE={"SINGLE_TENANT": True},
+        AICACHE={"TENANT": lambda: "tenant"},
     )
     django.setup()
     from django.core.management import call_command

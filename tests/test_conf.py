@@ -305,7 +305,19 @@ def test_every_field_has_a_place_in_the_setting() -> None:
     }
 
 
-@pytest.mark.parametrize("token", [None, 1, "short", "x" * 15, "fifteen\nof these lines", b"bytes of sixteen or more"])
+@pytest.mark.parametrize(
+    "token",
+    [
+        None,
+        1,
+        "short",
+        "x" * 15,
+        "fifteen\nof these lines",
+        b"bytes of sixteen or more",
+        "in no header: é, or ☃",
+        "a space at the end ",
+    ],
+)
 def test_a_token_that_is_none_is_refused_without_being_told(token: object) -> None:
     with pytest.raises(ImproperlyConfigured, match=r'AICACHE\["METRICS_TOKEN"\] .* at least 16 characters') as refused:
         load({"METRICS_TOKEN": token})

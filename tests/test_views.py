@@ -9,18 +9,19 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client, RequestFactory, override_settings
+from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
 from aicache import views
 from aicache.ledger.counts import MINUTE
-from aicache.models import MetricBucket
+from aicache.models import CountingProcess, MetricBucket
 from aicache.tenants import tenant_digest
 
 JSON, METRICS = "/figures/stats.json", "/figures/metrics"
 TOKEN = "a token of sixteen characters"
 NOW = int(time.time()) // MINUTE * MINUTE
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("aicache_isolated")]
 
 
 @pytest.fixture
@@ -112,6 +113,18 @@ class TestJson:
         assert answer.status_code == 400
         assert answer.json()["error"].startswith(f"since is {since!r}; accepted: a number with s, m, h or d")
 
+    def test_limited_staff_hears_of_its_tenants_alone(self, member: Client) -> None:
+        bucket(hit=1)
+        bucket("globex", hit=2)
+        long_ago = timezone.now() - timezone.timedelta(seconds=30)
+        CountingProcess.objects.create(id="gone", host="elsewhere", pid=1, seen_at=long_ago, flushed=5, announced=21)
+        assert member.get(JSON).json()["lost"] == 16
+        with override_settings(AICACHE={"STAFF_TENANTS": lambda request: ["acme"]}):
+            found = member.get(JSON).json()
+            assert (list(found["tenants"]), found["cache_hits"], found["lost"]) == (["acme"], 1, None)
+            assert member.get(JSON, {"tenant": "globex"}).json()["tenants"] == {}
+            assert member.get(METRICS).status_code == 403
+
     def test_where_nothing_was_counted_there_is_no_rate(self, member: Client) -> None:
         assert member.get(JSON).json()["hit_rate_pct"] is None
 
@@ -155,3 +168,9 @@ class TestPrometheus:
         answer = member.get(METRICS, headers={"accept": f"{wanted}; version=1.0.0"})
         assert answer["Content-Type"].startswith(wanted)
         assert member.get(METRICS)["Content-Type"].startswith("text/plain; version=")
+
+    @pytest.mark.parametrize("wanted", ["application/openmetrics-text", "text/plain"])
+    @pytest.mark.parametrize("version", ["newest", "=1", "é", ""])
+    def test_one_that_cannot_be_understood_is_the_usual_one(self, member: Client, wanted: str, version: str) -> None:
+        answer = member.get(METRICS, headers={"accept": f"{wanted}; version={version}"})
+        assert (answer.status_code, b"aicache_calls_total" in answer.content) == (200, True)

@@ -9,6 +9,8 @@ from typing import Any, Final, Literal, Protocol
 
 # Counts of one prefix differ by no more.
 TOLERANCE: Final = 0.05
+# No answer has so many tokens. What says so would fill a column of the ledger's, and nothing else were counted there.
+ABSURD: Final = 10**9
 
 READ, WRITTEN = "cache_read_input_tokens", "cache_creation_input_tokens"
 
@@ -72,7 +74,7 @@ class Usage:
         usage = message.get("usage") if isinstance(message, Mapping) else None
         if not isinstance(usage, Mapping) or not (READ in usage or WRITTEN in usage):
             return None
-        return cls(_count(usage.get(READ)), _count(usage.get(WRITTEN)))
+        return cls(counted(usage.get(READ)), counted(usage.get(WRITTEN)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,5 +150,6 @@ def miss_reason(message: Any) -> str:
     return said if isinstance(said, str) else ""
 
 
-def _count(value: Any) -> int:
-    return value if type(value) is int and value > 0 else 0
+def counted(said: Any) -> int:
+    """So many tokens, as upstream said it; none where that is no such number."""
+    return said if type(said) is int and 0 < said < ABSURD else 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connections, transaction
 from django.db.models import Count, Exists, F, OuterRef, Q
 from django.db.models.functions import Now
 
@@ -99,7 +99,7 @@ def compact() -> int:
             before = gone
             while batch := _roll_up(table, step, using):
                 gone += batch
-            if step.into and gone > before:
+            if step.into is not None and gone > before:
                 gone += _trim(table, step.into, using)
     return gone + _forget(using)
 
@@ -168,11 +168,14 @@ def _replace(found: list[Row], moved: list[Row], table: rows.Table, using: str) 
     counts = table.rows.objects.using(using)
     near = Q(process="", **{f"{name}__in": {row[name] for row in moved} for name in ("span", "start", "owner")})
     there = [row for row in counts.filter(near).values() if table.place(row) in places]
-    whole = [table.rows(process="", **fields) for fields in _summed([*there, *moved], table)]
+    # In one order: two that add what is not there yet wait for each other otherwise.
+    summed = sorted(_summed([*there, *moved], table), key=table.place)
+    whole = [table.rows(process="", **fields) for fields in summed]
     replaced = [row["id"] for row in (*found, *there)]
     try:
         with transaction.atomic(using=using):
-            # The first statement is a write: on SQLite a transaction that has read by then may not be let through.
+            _hold(counts.filter(id__in=replaced), len(replaced))
+            # There the first statement is a write: on SQLite a transaction that has read may not be let through.
             deleted: int = counts.filter(id__in=replaced)._raw_delete(using)
             if deleted != len(replaced):
                 raise IntegrityError
@@ -180,6 +183,17 @@ def _replace(found: list[Row], moved: list[Row], table: rows.Table, using: str) 
     except IntegrityError:  # another one was at it
         return 0
     return len(found)
+
+
+def _hold(chosen: Any, number: int) -> None:
+    """Rows that are about to be replaced, without waiting for who holds one of them: he may wait for another of ours.
+
+    Raises IntegrityError where some are not to be had.
+    """
+    if not connections[chosen.db].features.has_select_for_update_skip_locked:
+        return
+    if len(chosen.select_for_update(skip_locked=True).values_list("id")) != number:
+        raise IntegrityError
 
 
 def _summed(found: Iterable[Row], table: rows.Table) -> list[Row]:

@@ -28,6 +28,8 @@ NEVER: Final = float("inf")
 # What was counted is in the database after so long and the time that writing takes, which on a busy machine is some:
 # others are to see it within a second.
 GATHER: Final = 0.3
+# And more, where there are so many places that writing them would take more than one in so many seconds of a processor.
+SPARING: Final = 30
 # Who has counted nothing for so long takes back what was announced beyond it: its end loses nothing.
 IDLE: Final = 2.0
 # And who has announced more than is written says so often that it lives; see ``stats.UNSEEN``.
@@ -91,8 +93,7 @@ class Flusher:
         return announced if self._is_heard() else None
 
     def _is_heard(self) -> bool:
-        """Whether there is a thread that sees to it."""
-        return not self._is_held and self._thread is not None
+        return not self._is_held and self._thread is not None  # who sees to it
 
     def is_slow(self) -> None:
         """Nobody waits until it has written again."""
@@ -177,8 +178,7 @@ class Flusher:
             self._write(using, self._announced)
             return HEARTBEAT if self._announced > self._flushed else None
         if self._is_asleep:
-            self._is_asleep, self._due, self._moved_at = False, now + GATHER, now
-            self._since = now
+            self._is_asleep, self._due, self._moved_at, self._since = False, now + GATHER, now, now
         # After trouble too: cells are not offered to a database that is away.
         if waiting or self.counts.expected > self._enough_until or not self._writes or self._is_unheard():
             self._announce(using, now)
@@ -198,6 +198,7 @@ class Flusher:
         self._enough_until = self._announced - allowance // 2
 
     def _flush(self, using: str, now: float) -> None:
+        began = time.thread_time()
         cells, events = self.counts.take()
         try:
             rows.write_cells(cells, self.process.id, using=using, in_time=self._in_time)
@@ -205,7 +206,7 @@ class Flusher:
             self.counts.not_written()
             raise
         self.counts.written()
-        self._due = now + GATHER
+        self._due = now + max(GATHER, SPARING * (time.thread_time() - began))
         if events != self._flushed:
             self._rate, self._since = self._rate_now(events, now), now
             self._flushed, self._moved_at = events, now

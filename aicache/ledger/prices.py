@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from genai_prices import extract_usage
 
+from aicache.core.usage import counted
+
 logger = logging.getLogger("aicache.ledger")
 
 READ: Final = "cache_read_input_tokens"
@@ -19,6 +21,7 @@ WRITTEN_FOR: Final = "cache_creation"  # the same tokens, by how long they are k
 SHORT_LIFE, LONG_LIFE = "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"
 SHORT: Final = 300.0  # seconds
 FEW: Final = 1000  # more are dearer with some models
+ABSURD: Final = 10**4  # dollars, for one answer
 COUNTED: Final = ("input_tokens", "output_tokens", WRITTEN, READ)
 
 
@@ -37,13 +40,13 @@ def price(message: Any) -> Price:
     usage = message.get("usage") if isinstance(message, Mapping) else None
     if not isinstance(usage, Mapping):
         return Price()
-    tokens = sum(_whole(usage.get(name)) for name in COUNTED)
+    tokens = sum(counted(usage.get(name)) for name in COUNTED)
     usd = _usd(message)
-    written = _whole(usage.get(WRITTEN))
+    written = counted(usage.get(WRITTEN))
     if usd is None or not written:
         return Price(usd, tokens=tokens)
     plain = {name: count for name, count in usage.items() if name not in (WRITTEN, WRITTEN_FOR)}
-    unwritten = _usd({**message, "usage": {**plain, "input_tokens": _whole(usage.get("input_tokens")) + written}})
+    unwritten = _usd({**message, "usage": {**plain, "input_tokens": counted(usage.get("input_tokens")) + written}})
     premium = Decimal(0) if unwritten is None else max(usd - unwritten, Decimal(0))
     return Price(usd, premium, tokens)
 
@@ -68,15 +71,15 @@ def rewriting(message: Any, tokens: int, life: float, *, read: bool) -> Decimal 
     usage = message.get("usage") if isinstance(message, Mapping) else None
     if not isinstance(usage, Mapping):
         return None
-    tokens = min(_whole(tokens), _whole(usage.get(READ if read else WRITTEN)))
+    tokens = min(counted(tokens), counted(usage.get(READ if read else WRITTEN)))
     more = tokens if read else -tokens
     written_for = usage.get(WRITTEN_FOR)
     by_life = dict(written_for) if isinstance(written_for, Mapping) else {LONG_LIFE: 0}
     first, second = (LONG_LIFE, SHORT_LIFE) if life > SHORT else (SHORT_LIFE, LONG_LIFE)
-    known = _whole(by_life.get(first))
+    known = counted(by_life.get(first))
     by_life[first] = max(known + more, 0)
-    by_life[second] = max(_whole(by_life.get(second)) + min(known + more, 0), 0)
-    written, left = _whole(usage.get(WRITTEN)) + more, _whole(usage.get(READ)) - more
+    by_life[second] = max(counted(by_life.get(second)) + min(known + more, 0), 0)
+    written, left = counted(usage.get(WRITTEN)) + more, counted(usage.get(READ)) - more
     moved = {**usage, WRITTEN: written, READ: left, WRITTEN_FOR: by_life}
     own, other = _usd(message), _usd({**message, "usage": moved})
     if own is None or other is None:
@@ -86,14 +89,11 @@ def rewriting(message: Any, tokens: int, life: float, *, read: bool) -> Decimal 
 
 def _usd(message: Any) -> Decimal | None:
     try:
-        return extract_usage(message, provider_id="anthropic").calc_price().total_price
+        usd = extract_usage(message, provider_id="anthropic").calc_price().total_price
     except LookupError:
         return None
     except (ValueError, TypeError, AttributeError) as error:
         # A usage that the price list cannot read is no reason to fail the call that it belongs to.
         logger.info("no price for this usage: %s", error)
         return None
-
-
-def _whole(count: Any) -> int:
-    return count if type(count) is int and count > 0 else 0
+    return usd if usd < ABSURD else None

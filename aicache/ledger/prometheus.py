@@ -57,7 +57,10 @@ def exposition(using: str, accept: str) -> tuple[bytes, str]:
     """→ what is sent, and its content type. Raises what the database does."""
     registry = CollectorRegistry()
     registry.register(_Counts(using))
-    encode, content_type = choose_encoder(accept)
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # a version that is none
+        encode, content_type = choose_encoder("")
     return encode(registry), content_type
 
 

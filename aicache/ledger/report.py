@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
+from math import ceil
 from operator import add
 from typing import Any, Final
 
@@ -22,7 +23,7 @@ from aicache.ledger.stats import NOTHING, Figures, labels
 SHOWN: Final = 200
 """Tenants, by their calls: a table that can be read, and sent every few seconds."""
 SLOTS: Final = 12
-"""Points of a tenant's trend."""
+"""Points of a tenant's trend, at most."""
 DEAREST: Final = 8
 
 OF_TENANTS: Final = (
@@ -41,12 +42,18 @@ OF_TENANTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """The last ``seconds``, in points of ``step`` seconds. ``own_step``: of single tenants, whose hours go sooner."""
+    """The last ``seconds``, in points of ``step`` seconds. ``own_step``: of single tenants, whose hours go sooner. It
+    begins with a whole one of these: else what is told of all tenants, and of each, would not be of the same time."""
 
     name: str
     seconds: int
     step: int
     own_step: int
+
+    @property
+    def number(self) -> int:
+        """Of such."""
+        return self.seconds // self.own_step
 
 
 PERIODS: Final = {
@@ -63,7 +70,7 @@ PERIODS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """``trend``: calls, in as many spans of equal length as there are SLOTS, the oldest first."""
+    """``trend``: calls, in spans of equal length, the oldest first; the last is not over yet."""
 
     owner: str
     label: str
@@ -110,8 +117,8 @@ class Report:
     @property
     def begin(self) -> int:
         """Unix seconds of the first point. The last one is not over yet."""
-        number = self.period.seconds // self.step
-        return int(self.now) // self.step * self.step - (number - 1) * self.step
+        step = self.period.own_step
+        return int(self.now) // step * step - (self.period.number - 1) * step
 
     def series(self) -> list[tuple[int, Figures]]:
         """All points, each with unix seconds of its beginning."""
@@ -133,15 +140,16 @@ class Report:
         # In this order: a sum that is called as its column stands in the way of the column.
         sums: dict[str, Any] = {"calls": Sum(_sum_of(STATUSES)), "served": Sum(_sum_of(SERVED))}
         sums |= {name: Sum(name) for name in OF_TENANTS}
-        width = max((int(self.now) + 1 - self.begin) // SLOTS, 1)
-        slot = (F("start") - self.begin) / width
+        whole = ceil(self.period.number / SLOTS)  # rows may be as long as one of the period's steps
+        slots = ceil(self.period.number / whole)
+        slot = (F("start") - self.begin) / (whole * self.period.own_step)
         # All at once, as it is the reading that takes time.
         found = self._by_owner().annotate(slot=slot).values("owner", "slot").annotate(tenant=Max("tenant"), **sums)
         parts: dict[str, list[Any]] = {}
         for row in found:
             parts.setdefault(row["owner"], []).append(row)
         called = labels({"owner": owner, "tenant": rows[0]["tenant"]} for owner, rows in parts.items())
-        tenants = [_tenant(owner, called[owner], rows) for owner, rows in parts.items()]
+        tenants = [_tenant(owner, called[owner], rows, slots) for owner, rows in parts.items()]
         return sorted(tenants, key=lambda tenant: (-tenant.calls, tenant.label))[:SHOWN]
 
     def hotspots(self, kind: Kind) -> list[Hotspot]:
@@ -169,16 +177,16 @@ class Report:
         return self._rows(Q(total=OF_OWNER))
 
     def _rows(self, sums: Q) -> QuerySet[Any]:
-        """Minutes have not been added up yet."""
-        recent = BUCKETS.rows.objects.using(self.using).filter(start__gte=self.begin).order_by()
+        """Minutes have not been added up yet. None of a clock that is ahead, whose time is no point's."""
+        recent = BUCKETS.rows.objects.using(self.using).filter(start__range=(self.begin, int(self.now))).order_by()
         found: QuerySet[Any] = recent.filter(Q(span=MINUTE) | sums)
         return found if self.owners is None else found.filter(owner__in=self.owners)
 
 
-def _tenant(owner: str, label: str, parts: list[Any]) -> Tenant:
-    trend = [0] * SLOTS
+def _tenant(owner: str, label: str, parts: list[Any], slots: int) -> Tenant:
+    trend = [0] * slots
     for part in parts:
-        trend[min(int(part["slot"]), SLOTS - 1)] += part["calls"]
+        trend[int(part["slot"])] += part["calls"]
     calls, served, *numbers = (sum(part[name] for part in parts) for name in ("calls", "served", *OF_TENANTS))
     return Tenant(owner, label, calls, served, dict(zip(OF_TENANTS, numbers, strict=True)), trend)
 

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from django.apps import apps
 from django.db import connections, router
-from django.db.models import Model
 from django.db.models.functions import Now
 from django.utils.translation import gettext, gettext_noop
 
@@ -22,10 +21,12 @@ from aicache.ledger.figures import FIGURES, NANO, SUMMED
 from aicache.ledger.hotspots import Spot
 from aicache.ledger.place import OF_PLACE, whose
 from aicache.ledger.process import Process
+from aicache.ledger.upsert import upsert
 from aicache.sqlite import insert, write
 
-# A transaction of ours ends soon, however many tenants there are: SQLite lets nobody else write meanwhile.
-AT_ONCE: Final = 200
+# A statement of ours ends soon, however many tenants there are: SQLite lets nobody else write meanwhile, and takes no
+# more than 999 parameters.
+AT_ONCE: Final = 100
 GONE: Final = 2**62
 """Where a process may still change its rows that writes no more of what it had counted."""
 NANO_IN_DOLLAR: Final = Decimal(10) ** 9
@@ -129,9 +130,8 @@ def write_hotspots(spots: Sequence[Spot], process: str, *, using: str, in_time: 
 def _write(table: Table, found: Sequence[Mapping[str, Any]], using: str, in_time: Callable[[], object]) -> None:
     for start in range(0, len(found), AT_ONCE):
         in_time()
-        some = [table.rows(**fields) for fields in found[start : start + AT_ONCE]]
-        unique = ("process", "span", "start", *table.whose)
-        _upsert(table.rows, some, unique, (*table.told, *table.summed), using)
+        some, unique = found[start : start + AT_ONCE], ("process", "span", "start", *table.whose)
+        write(using, partial(upsert, table.rows, some, using, unique=unique, update=(*table.told, *table.summed)))
 
 
 def write_process(process: Process, flushed: int, announced: int, counts: Counts, *, using: str, is_new: bool) -> bool:
@@ -148,7 +148,8 @@ def write_process(process: Process, flushed: int, announced: int, counts: Counts
     }
     if is_new:
         known = {"id": process.id, "host": process.host, "pid": process.pid, "started": process.started}
-        _upsert(CountingProcess, [CountingProcess(**known, **told)], ("id",), [*told], using)
+        rows = [CountingProcess(**known, **told)]
+        write(using, partial(insert, CountingProcess, rows, using, unique=("id",), update=[*told]))
         return True
     there = CountingProcess.objects.using(using).filter(id=process.id, unsettled__lt=GONE)
     return bool(write(using, partial(there.update, **told)))
@@ -167,8 +168,3 @@ def row(cell: Cell, process: str) -> dict[str, Any]:
         **dict(zip(FIGURES, cell.figures, strict=True)),
         **{name: round(usd * NANO_IN_DOLLAR) for name, usd in zip(NANO, cell.usd, strict=True)},
     }
-
-
-def _upsert(model: type[Model], rows: list[Any], unique: Sequence[str], fields: Sequence[str], using: str) -> None:
-    """In single statements."""
-    write(using, partial(insert, model, rows, using, unique=unique, update=fields))

@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from functools import reduce
+from operator import add
 from typing import Any, Final
 
 from django.db.models import F, Q, Sum
@@ -27,6 +29,8 @@ NEVER: Final = 2**62  # a minute
 # A process that has announced more than it wrote says every 1.5 s that it lives: see ``flusher.HEARTBEAT``.
 UNSEEN: Final = 5.0
 FORMULA: Final = f"({' + '.join(SERVED)}) ÷ (those + miss)"
+BEATING: Final = (*STATUSES, "upstream_calls", "upstream_tokens", "stale_blocked", "checked", "wrong")
+"""Of which one at least is another one when anything was counted that people look for."""
 
 Row = Mapping[str, Any]
 
@@ -227,11 +231,17 @@ def _stats(found: list[Row], lost: int, since: float | None) -> Stats:
 
 
 def pulse(using: str, owners: Collection[str] | None = None) -> tuple[int, int]:
-    """→ how much all processes have counted, and how many calls are ``in_flight``."""
+    """→ a number that is another one when something was counted, and how many calls are ``in_flight``: of all owners,
+    or of those with these digests, who are told nothing by it of the others."""
     from aicache.models import CountingProcess
 
-    counted: int | None = CountingProcess.objects.using(using).aggregate(counted=Sum("flushed"))["counted"]
-    return counted or 0, in_flight(using, owners)
+    if owners is None:
+        found = CountingProcess.objects.using(using).aggregate(counted=Sum("flushed"))
+    else:
+        recent = BUCKETS.rows.objects.using(using).filter(start__gte=int(time.time()) - HOUR, span=MINUTE)
+        own = recent.filter(total=OF_PLACE, owner__in=owners)
+        found = own.aggregate(counted=Sum(reduce(add, map(F, BEATING))))
+    return found["counted"] or 0, in_flight(using, owners)
 
 
 def lost(using: str, since: float | None = None) -> int:

@@ -50,7 +50,9 @@ def hurry(since: float, times: float) -> None:
     from aicache.ledger import counts, hotspots
 
     began = time.time()
-    clock: Any = SimpleNamespace(time=lambda: since + (time.time() - began) * times, monotonic=time.monotonic)
+    clock: Any = SimpleNamespace(
+        time=lambda: since + (time.time() - began) * times, monotonic=time.monotonic, thread_time=time.thread_time
+    )
     counts.time = hotspots.time = clock  # type: ignore[attr-defined]
 
 

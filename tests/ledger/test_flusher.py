@@ -68,6 +68,23 @@ def test_what_is_counted_is_written_within_a_second(own: Flusher) -> None:
     assert stats.read(ALIAS).tenants["acme"].calls == 3
 
 
+def test_many_places_are_written_less_often(own: Flusher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thirtieth of the time is spent on it at most."""
+    spent = iter(range(10**9))  # a second, each time that somebody looks
+    monkeypatch.setattr(module.time, "thread_time", lambda: next(spent))
+    writes: list[float] = []
+    write = rows.write_cells
+    monkeypatch.setattr(
+        rows, "write_cells", lambda *args, **named: (writes.append(time.monotonic()), write(*args, **named))
+    )
+    count(own)
+    until(lambda: writes and own._due >= writes[0] + module.SPARING - 1, "it writes again as soon as ever")
+    assert written() == 1
+    count(own)
+    own.close()
+    assert (written(), len(writes)) == (2, 2)
+
+
 def test_what_was_written_twice_counts_once(own: Flusher) -> None:
     for number in range(1, 4):
         count(own)
@@ -127,7 +144,7 @@ def test_at_no_moment_would_a_kill_lose_more_than_is_announced(
     """Looked at before and after each statement. Requests that have gone out are what others have seen of it."""
     monkeypatch.setattr(module, "IDLE", idle)
     monkeypatch.setattr(module, "GATHER", 0.01)
-    upsert = rows._upsert
+    write = rows.write
     wrong: list[tuple[int, int, int]] = []
     totals: list[list[int]] = []  # of each thread
 
@@ -138,12 +155,13 @@ def test_at_no_moment_would_a_kill_lose_more_than_is_announced(
         if seen - written("upstream_calls") > lost:
             wrong.append((seen, written("upstream_calls"), lost))
 
-    def watched(*given: Any) -> None:
+    def watched(*given: Any) -> Any:
         look()
-        upsert(*given)
+        done = write(*given)
         look()
+        return done
 
-    monkeypatch.setattr(rows, "_upsert", watched)
+    monkeypatch.setattr(rows, "write", watched)
 
     def work(number: int) -> None:
         total = [0]
@@ -298,16 +316,16 @@ def test_half_a_write_is_made_whole(own: Flusher, monkeypatch: pytest.MonkeyPatc
     """Of two batches the second fails, after the first was committed."""
     monkeypatch.setattr(rows, "AT_ONCE", 1)
     monkeypatch.setattr(own, "_pause", 0.05)
-    upsert, calls = rows._upsert, []
+    upsert, calls = rows.upsert, []
 
-    def fail(model: Any, *given: Any) -> None:
+    def fail(model: Any, *given: Any, **named: Any) -> None:
         if model is MetricBucket:
             calls.append(1)
             if len(calls) == 2:
                 raise DatabaseError("broken")
-        upsert(model, *given)
+        upsert(model, *given, **named)
 
-    monkeypatch.setattr(rows, "_upsert", fail)
+    monkeypatch.setattr(rows, "upsert", fail)
     count(own)
     count(own, tenant="globex")
     until(lambda: len(calls) >= 4 and written() == 2, "it is not written")
@@ -401,15 +419,15 @@ class TestPrompts:
         self, own: Flusher, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(own, "_pause", 0.05)
-        upsert, failed = rows._upsert, threading.Event()
+        upsert, failed = rows.upsert, threading.Event()
 
-        def fail(model: Any, *given: Any) -> None:
+        def fail(model: Any, *given: Any, **named: Any) -> None:
             if model is MetricBucket and not failed.is_set():
                 failed.set()
                 raise DatabaseError("broken")
-            upsert(model, *given)
+            upsert(model, *given, **named)
 
-        monkeypatch.setattr(rows, "_upsert", fail)
+        monkeypatch.setattr(rows, "upsert", fail)
         for _ in range(3):
             counting.prompted(at(), read())
         until(lambda: failed.is_set() and written("reads") == 3, "it is not written")

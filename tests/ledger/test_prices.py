@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from genai_prices import extract_usage
 
+from aicache.core.usage import Usage
 from aicache.ledger import prices as module
-from aicache.ledger.prices import Price, price, rewriting, worth
+from aicache.ledger.prices import READ, SHORT_LIFE, WRITTEN, Price, price, rewriting, worth
 
 MODEL = "claude-sonnet-5"
 DEARER = "claude-sonnet-4-5"  # where there are more than 200,000 tokens
@@ -80,6 +81,20 @@ def test_whatever_it_is_given_it_raises_nothing(odd: Any) -> None:
     found = price(odd)
     assert found.premium == 0
     assert found.tokens in (0, 5)
+
+
+@pytest.mark.parametrize("name", ["input_tokens", "output_tokens", WRITTEN, READ, "lasting"])
+@pytest.mark.parametrize("absurd", [10**10, 2**63, 10**400])
+def test_counts_that_no_answer_has_are_not_believed(name: str, absurd: int) -> None:
+    told = message(**({WRITTEN: 9, "cache_creation": {SHORT_LIFE: absurd}} if name == "lasting" else {name: absurd}))
+    found = price(told)
+    assert found.tokens <= 129
+    assert found.usd is None or found.usd < 10**4
+    assert found.premium < 10**4
+    assert (rewriting(told, 9, MINUTES, read=False) or 0) < 10**4
+    assert (rewriting(told, 9, MINUTES, read=True) or 0) < 10**4
+    use = Usage.of(told)
+    assert use is None or use.total <= 9
 
 
 def cached(read: int = 0, short: int = 0, long: int = 0, *, model: str = MODEL) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class TestARow:
         assert found["m" * LONGEST_LABEL]["reads"] == 2
 
 
-@pytest.mark.usefixtures("place")
+@pytest.mark.usefixtures("place", "flusher")
 class TestWriting:
     def test_may_be_done_twice_or_anew(self) -> None:
         first = cell(again()), cell(read(), place=at(SMALL))
@@ -87,6 +87,12 @@ class TestWriting:
         expected = rows.row(every, "one")
         assert written == expected
         assert all(expected[name] for name in PROMPTS if name != "unpriced_prompts")
+
+    @pytest.mark.parametrize("name", ["it's", "100 %s", '"; DROP', "日本語", "\\", "%(a)s", "{0}"])
+    def test_names_are_what_they_are(self, name: str) -> None:
+        rows.write_cells([cell(read(), place=Place(name, name, name))], "one", using=ALIAS)
+        (found,) = MetricBucket.objects.using(ALIAS).values("tenant", "model", "policy")
+        assert set(found.values()) == {name}
 
     def test_of_many_is_done_a_few_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(rows, "AT_ONCE", 2)

@@ -198,7 +198,9 @@ class World:
 @contextmanager
 def world(patch: Any) -> Iterator[World]:
     made = World()
-    clock = SimpleNamespace(time=lambda: made.now, monotonic=lambda: made.now - BEGINNING + 1e6)
+    clock = SimpleNamespace(
+        time=lambda: made.now, monotonic=lambda: made.now - BEGINNING + 1e6, thread_time=lambda: 0.0
+    )
     write, replaced, summed_ = rows.write, compaction._replace, compaction._summed
 
     def writing(using: str, act: Callable[[], Any]) -> Any:

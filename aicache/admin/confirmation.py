@@ -29,7 +29,7 @@ LONGEST_ID: Final = 18  # digits, which every database takes for a number of 64 
 class Deed:
     """``verb``: what it is called in addresses. ``hidden``: what the confirmation sends back, so that the same is done
     that was shown. ``shown``: what is asked for only where the page is. ``act``: does it, and gives the level and the
-    words of what is to be said of it."""
+    words of what is to be said of it. ``stays``: what it is done with is there afterwards."""
 
     verb: str
     title: str
@@ -37,6 +37,7 @@ class Deed:
     hidden: Sequence[tuple[str, str]]
     shown: Callable[[], dict[str, Any]]
     act: Callable[[], tuple[int, str]]
+    stays: bool = False
 
 
 class DeedAdmin(RememberedAdmin):
@@ -85,9 +86,26 @@ def confirmed(admin: DeedAdmin, request: HttpRequest, deed: Deed) -> HttpRespons
     if is_confirmed(request):
         level, told = deed.act()
         admin.message_user(request, told, level)
-        return HttpResponseRedirect(address(admin, "changelist"))
-    context = {"title": deed.title, "hidden": deed.hidden, "media": admin.media, **deed.shown()}
+        return HttpResponseRedirect(_back(admin, request, stays=deed.stays))
+    context = {
+        "title": deed.title,
+        "hidden": deed.hidden,
+        "media": admin.media,
+        "back_url": _back(admin, request),
+        "came_from": request.GET.urlencode(),
+        **deed.shown(),
+    }
     return page(admin, request, deed.verb, deed.template, context)
+
+
+def _back(admin: DeedAdmin, request: HttpRequest, *, stays: bool = True) -> str:
+    """To where the deed was chosen: the row's own page, which has named it in the query, or the list as it was
+    narrowed; to the whole list where that page is gone."""
+    listed = address(admin, "changelist")
+    if "id" not in request.GET:
+        return f"{listed}?{request.GET.urlencode()}" if request.GET else listed
+    own = request.GET["id"]
+    return address(admin, "change", own) if stays and own.isdecimal() else listed
 
 
 def page(admin: DeedAdmin, request: HttpRequest, verb: str, template: str, context: dict[str, Any]) -> HttpResponse:
@@ -101,10 +119,11 @@ def page(admin: DeedAdmin, request: HttpRequest, verb: str, template: str, conte
     return TemplateResponse(request, f"admin/aicache/{template}", {**around, **context})
 
 
-def address(admin: Any, view: str) -> str:
+def address(admin: Any, view: str, *arguments: str) -> str:
     """Of a view of this very admin, whatever the name of its site."""
     opts = admin.opts
-    return reverse(f"admin:{opts.app_label}_{opts.model_name}_{view}", current_app=admin.admin_site.name)
+    name = f"admin:{opts.app_label}_{opts.model_name}_{view}"
+    return reverse(name, args=arguments, current_app=admin.admin_site.name)
 
 
 def chosen(request: HttpRequest, rows: QuerySet[Any]) -> list[Any]:

@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from aicache.admin.briefs import briefs
+from aicache.admin.content import may_read
 from aicache.admin.figures import number, percent, usd
 from aicache.admin.nameless import called
+from aicache.admin.owners import theirs
 from aicache.admin.remembered import span
 from aicache.conf import get_settings
 from aicache.core.policy import END_OF_DAY, END_OF_HOUR
-from aicache.ledger.report import lateness
+from aicache.ledger.report import Hotspot, lateness
 from aicache.ledger.stats import NOTHING, Figures
+from aicache.models import CacheEntry
+from aicache.sight import Sight
 
 ENDS: Final = {
     END_OF_HOUR: gettext_lazy("until the end of the hour"),
     END_OF_DAY: gettext_lazy("until the end of the day"),
 }
+
+
+def questions(request: HttpRequest, seen: Sight, spots: Sequence[Hotspot]) -> dict[str, str]:
+    """First words of what was asked, by the key of its answer; as far as that is kept, and the user may read it."""
+    if not (may_read(request) and request.user.has_perm("aicache.view_cacheentry")):
+        return {}
+    kept = theirs(CacheEntry.objects.using(get_settings().database), seen)
+    rows = list(kept.filter(key__in=[spot.key for spot in spots]).only("key"))
+    found = zip(rows, briefs(rows, words=True), strict=True)
+    return {row.key: brief.question for row, brief in found if brief.question}
 
 
 @dataclass(frozen=True, slots=True)

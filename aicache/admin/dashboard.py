@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from operator import add
 from typing import Any, Final
@@ -40,6 +40,7 @@ TITLES: Final = {
 }
 REFRESH: Final = {"1h": 2, "24h": 4, "7d": 15, "30d": 15, "90d": 15}
 """Seconds between looks, of a page that is looked at."""
+NO_WORDS: Final[Mapping[str, str]] = {}
 
 
 class Asked:
@@ -137,9 +138,11 @@ class DashboardAdmin(RememberedAdmin):
         series = report.series()
         whole: Figures = reduce(add, (figures for _at, figures in series), NOTHING)
         parts = report.by_policy_and_model()
+        misses = report.hotspots("miss")
+        words = costs.questions(request, seen, misses)
         return {
             "troubles": list(troubles(seen, stats.lost(report.using, report.begin))),
-            "tiles": list(tiles(whole, stats.pulse(report.using, asked.owners)[1])),
+            "tiles": list(tiles(whole, stats.in_flight(report.using, asked.owners))),
             "series": _series(series, report.step),
             "points": [sheet.point(at, report.step, figures) for at, figures in series],
             "point_heads": sheet.point_heads(),
@@ -148,23 +151,28 @@ class DashboardAdmin(RememberedAdmin):
             "is_empty": not whole.calls and not whole["upstream_calls"],
             "short_lives": list(costs.short_lives(parts)),
             "models": list(costs.models(parts)),
-            "misses": self._spots(report.hotspots("miss"), CacheEntry, lambda spot: spot.key),
+            "misses": self._spots(misses, CacheEntry, lambda spot: spot.key, words),
             "tags": self._spots(report.hotspots("tag"), InvalidationTag, lambda spot: spot.told),
             "prefixes": self._spots(report.hotspots("prefix")),
         }
 
     def _spots(
-        self, found: Sequence[Hotspot], model: Any = None, by: Callable[[Hotspot], str] = str
+        self,
+        found: Sequence[Hotspot],
+        model: Any = None,
+        by: Callable[[Hotspot], str] = str,
+        words: Mapping[str, str] = NO_WORDS,
     ) -> list[dict[str, Any]]:
-        """``model``: whose list tells more of each, when it is searched ``by`` that."""
+        """``model``: whose list tells more of each, when it is searched ``by`` that. ``words``: those of questions,
+        by the keys of their answers."""
         url = ""
         if model is not None and self.admin_site.is_registered(model):
             name = f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist"
             url = reverse(name, current_app=self.admin_site.name)
         return [
             {
-                "whose": called(spot.label),
-                "told": f"{spot.key[:12]} · {spot.told}" if model is CacheEntry else spot.told,
+                "whose": f"{called(spot.label)}, {spot.told}" if spot.key in words else called(spot.label),
+                "told": words.get(spot.key) or (f"{spot.key[:12]} · {spot.told}" if model is CacheEntry else spot.told),
                 "times": number(spot.times),
                 "usd": usd(spot.nano_usd),
                 "url": url,

@@ -82,6 +82,10 @@ class EntryAdmin(DeedAdmin):
     list_display = ("entry", "life", "kind", "price", "use")
     list_filter = (LifeFilter, AgeFilter, TagFilter, WhoseFilter, TenantFilter, ModelFilter, PolicyFilter)
     ordering = ("-pk",)
+    lesson = gettext_lazy(
+        "No answer is kept. What is asked through a wrapped client, inside a scope that says whose it is, is listed "
+        'here about a second later, unless AICACHE["DURABLE"] is off.'
+    )
     search_help_text = gettext_lazy("Part of a key, a tenant's name, a model's, or a tag")
 
     @admin.display(description=gettext_lazy("entry"))

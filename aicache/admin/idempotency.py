@@ -52,6 +52,10 @@ class IdempotencyAdmin(DeedAdmin):
     list_display = ("name", "life", "whose", "model", "use")
     list_filter = (StateFilter, WhoseFilter, TenantFilter, ModelFilter)
     ordering = ("-pk",)
+    lesson = gettext_lazy(
+        "No key is kept. A call has one where its scope names it, as in aicache.scope(idempotency_key=…): the same "
+        "request under it gets the same answer for a day."
+    )
     search_fields = ("name", "tenant")
     search_help_text = gettext_lazy("Part of a key or of a tenant's name")
 

@@ -59,6 +59,10 @@ class InvalidationAdmin(RememberedAdmin):
     list_display = fields
     list_filter = (StateFilter, WhoseFilter, DatabaseFilter)
     ordering = ("-pk",)
+    lesson = gettext_lazy(
+        "Nothing was invalidated. Saving a row of a registered model does that, and so do aicache.invalidate() and a "
+        "purge."
+    )
 
     @admin.display(description=gettext_lazy("tag"), ordering="tag")
     def name(self, row: Invalidation) -> str:

@@ -68,6 +68,7 @@ def judge(admin: DeedAdmin, request: HttpRequest, rows: Sequence[CacheEntry], *,
         [*(("id", str(row.pk)) for row in rows), *(("made", version(row)) for row in rows)],
         lambda: {"doomed": list(zip(rows, briefs(rows, words=may_read(request)), map(whose_of, rows), strict=True))},
         lambda: retired(request, rows) if wrong else accepted(request, rows),
+        stays=not wrong,
     )
     return confirmed(admin, request, deed)
 

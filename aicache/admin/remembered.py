@@ -6,10 +6,15 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ChangeList
+from django.db import DataError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
+from django.urls import URLPattern
 from django.utils import timezone
 from django.utils.formats import date_format
+from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -17,6 +22,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from aicache.admin.content import may_look_up
 from aicache.admin.owners import theirs
+from aicache.admin.silence import told
 from aicache.conf import get_settings
 from aicache.core.tags import EVERYBODY
 from aicache.freshness.databases import aliases
@@ -73,9 +79,10 @@ class Owned(Protocol):
 
 class RememberedAdmin(ModelAdmin):
     """Read-only. Its rows are those of ``AICACHE["DATABASE"]``, until another database is chosen, and none that is out
-    of the user's sight."""
+    of the user's sight. ``lesson``: how rows come about, told while there are none."""
 
     actions_on_bottom = False
+    lesson: str | Promise = ""
     list_per_page = 50
     search_fields = ("tag", "tenant")
     search_help_text = gettext_lazy("Part of a tag or of a tenant's name")
@@ -85,8 +92,18 @@ class RememberedAdmin(ModelAdmin):
     class Media:
         css = {"all": ("aicache/admin.css",)}  # noqa: RUF012 - Django's own way
 
+    @property
+    def urls(self) -> list[URLPattern]:
+        return [told(self, pattern) for pattern in self.get_urls()]
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return theirs(super().get_queryset(request).using(get_settings().database), sight(request))
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        try:
+            return super().get_changelist_instance(request)
+        except DataError as error:  # such as a NUL in the address, which is in no text of PostgreSQL's
+            raise IncorrectLookupParameters(error) from error
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
         return may_look_up(request, lookup) and super().lookup_allowed(lookup, value, request)

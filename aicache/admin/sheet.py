@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,8 +21,8 @@ from aicache.ledger.histogram import Histogram
 from aicache.ledger.report import Tenant
 from aicache.ledger.stats import Figures
 
-FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%")
-"""How a cell begins that a spreadsheet would compute."""
+FORMULA: Final = re.compile(r"[\t\r\n]|\s*[=+\-@|%＝＋－＠]")
+"""How a cell begins that a spreadsheet would compute; a Japanese one does so with wide signs too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,7 @@ def plain(value: Any) -> Any:
     """No spreadsheet takes it for a formula, and none has to know of exponents."""
     if isinstance(value, Decimal):
         return f"{value:f}"
-    if isinstance(value, str) and value.startswith(FORMULA):
+    if isinstance(value, str) and FORMULA.match(value):
         return f"'{value}"
     return value
 

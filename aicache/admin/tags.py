@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils.formats import localize
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from aicache.admin.confirmation import MOST, DeedAdmin
@@ -18,7 +19,7 @@ from aicache.admin.facts import Facts, facts, owner_of, say_silent, tag_of
 from aicache.admin.losses import losses
 from aicache.admin.remembered import DatabaseFilter, WhoseFilter, moment, over
 from aicache.admin.tagpurge import PERMISSION, chosen, purge_of_form, purge_of_rows
-from aicache.core.tags import OURS
+from aicache.core.tags import MEMBERS, OURS
 from aicache.models import CacheEntry, Invalidation, InvalidationTag
 
 
@@ -46,11 +47,21 @@ class TagAdmin(DeedAdmin):
 
     actions = ("purge",)
     deeds: ClassVar = {"purge": PERMISSION}
-    fields = ("tag", "whose", "answers", "generation", "last", "seen_at")
+    fields = ("name", "whose", "answers", "generation", "last", "seen")
     readonly_fields = fields
-    list_display = ("tag", "whose", "answers", "generation", "last")
+    list_display = ("name", "whose", "answers", "generation", "last")
     list_filter = (WhoseFilter, DatabaseFilter)
     ordering = ("tag", "-everybody", "tenant")
+    lesson = gettext_lazy(
+        "No tag is in use. Answers hang on what their scope names, as in aicache.scope(sources=[article], "
+        'tags=["prices"]); tags are listed here some seconds later.'
+    )
+
+    @admin.display(description=gettext_lazy("tag"), ordering="tag")
+    def name(self, row: InvalidationTag) -> SafeString | str:
+        if not row.tag.endswith(MEMBERS):
+            return row.tag
+        return over(row.tag, _("any row of %(model)s") % {"model": row.tag.removesuffix(MEMBERS)})
 
     @admin.display(description=gettext_lazy("answers"))
     def answers(self, row: InvalidationTag) -> str:
@@ -75,6 +86,10 @@ class TagAdmin(DeedAdmin):
         address = reverse("admin:aicache_invalidation_changelist", current_app=self.admin_site.name)
         return over(format_html('<a href="{}?digest={}">{}</a>', address, row.digest, at), last.cause)
 
+    @admin.display(description=gettext_lazy("last seen"))
+    def seen(self, row: InvalidationTag) -> str:
+        return moment(row.seen_at)
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Those of the site's: each answer that was purged by itself has left one of ours."""
         return super().get_queryset(request).exclude(tag__startswith=OURS)
@@ -90,7 +105,7 @@ class TagAdmin(DeedAdmin):
         return purge_of_rows(self, request, list(queryset[: MOST + 1]))
 
     def asked(self, request: HttpRequest, verb: str) -> HttpResponse | None:
-        rows = chosen(request)
+        rows = chosen(request) if self.has_view_permission(request) else []
         return purge_of_rows(self, request, rows) if rows else purge_of_form(self, request)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:

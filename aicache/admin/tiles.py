@@ -112,9 +112,15 @@ def _prompts(found: Figures) -> Tile:
 
 def _times(found: Figures) -> Tile:
     hits, upstream = Histogram.of_hits(found.numbers), Histogram.of_upstream(found.numbers)
-    note = _("is what half of the hits take; Claude takes %(upstream)s. Of 95 in 100: %(hit95)s and %(upstream95)s") % {
-        "upstream": seconds(upstream.quantile(0.5)),
-        "hit95": seconds(hits.quantile(0.95)),
-        "upstream95": seconds(upstream.quantile(0.95)),
-    }
-    return Tile("times", _("A hit takes"), seconds(hits.quantile(0.5)), note)
+    half, most = hits.quantile(0.5), hits.quantile(0.95)
+    if half is None:
+        note = _("there was no hit in this time")
+    else:
+        note = _("half of the hits take no longer, 95 %% no longer than %(most)s") % {"most": seconds(most)}
+    if (upstream_half := upstream.quantile(0.5)) is not None:
+        more = _("Claude: %(half)s and %(most)s") % {
+            "half": seconds(upstream_half),
+            "most": seconds(upstream.quantile(0.95)),
+        }
+        note = clauses(note, more)
+    return Tile("times", _("A hit takes"), seconds(half), note)

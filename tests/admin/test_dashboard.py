@@ -18,27 +18,29 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from aicache.cache import get_cache
-from aicache.ledger import report
-from aicache.ledger.compaction import DAY, HOUR
+from aicache.ledger import compaction, report, stats
+from aicache.ledger.compaction import DAY, HOUR, compact
 from aicache.ledger.counts import MINUTE
 from aicache.ledger.place import ALL, OF_ALL, OF_OWNER
 from aicache.ledger.report import PERIODS
 from aicache.models import CountingProcess, Hotspot, Invalidation, MetricBucket
 from aicache.tenants import tenant_digest
 from tests.admin.conftest import Staff
+from tests.admin.kept import kept, question
 from tests.admin.pages import text
 from tests.ledger.generated import generate
 
 URL = "/admin/aicache/metricbucket/"
 NOW = int(time.time())
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("aicache_isolated")]
 
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """No minute passes in a test."""
-    monkeypatch.setattr(report, "time", SimpleNamespace(time=lambda: NOW))
+    for module in (compaction, report):
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: NOW))
 
 
 @pytest.fixture
@@ -56,6 +58,17 @@ def bucket(tenant: str = "acme", *, back: int = 0, span: int = MINUTE, **figures
 def spot(kind: str, **fields: Any) -> None:
     whose = {"owner": tenant_digest("acme"), "tenant": "acme"}
     Hotspot.objects.create(span=HOUR, start=NOW // HOUR * HOUR, kind=kind, **{"digest": "d" * 32, **whose, **fields})
+
+
+def begin_of(period: report.Period) -> int:
+    """A whole minute, hour or day."""
+    return NOW // period.own_step * period.own_step - period.seconds + period.own_step
+
+
+def exported(reader: Client, **asked: str) -> list[list[str]]:
+    """Lines of the table, the heads left out."""
+    sheet = reader.get(URL + "export/", asked).content.decode("utf-8-sig")
+    return list(csv.reader(io.StringIO(sheet)))[1:]
 
 
 def tile(page: Any, name: str) -> tuple[str, str]:
@@ -131,7 +144,11 @@ class TestTiles:
         bucket(hit_2=100, upstream_4=20)  # between 1 and 2 ms; between 2 and 4 s
         value, note = tile(guest.get(URL), "times")
         assert value == "1.5 ms"
-        assert "Claude takes 3.0 s" in note
+        assert note == "half of the hits take no longer, 95 % no longer than 1.9 ms; Claude: 3.0 s and 3.9 s"
+
+    def test_where_nothing_was_served_no_time_is_told(self, guest: Client) -> None:
+        bucket(upstream_4=20)
+        assert tile(guest.get(URL), "times") == ("–", "there was no hit in this time; Claude: 3.0 s and 3.9 s")
 
 
 class TestPeriods:
@@ -139,13 +156,42 @@ class TestPeriods:
     def test_count_what_is_in_them_whatever_its_span(self, guest: Client, name: str) -> None:
         period = PERIODS[name]
         bucket(hit=1)
-        bucket(hit=10, back=period.seconds - period.step)
-        bucket(hit=1000, back=period.seconds + period.step)
+        bucket(hit=10, back=NOW - begin_of(period))
+        bucket(hit=1000, back=NOW - begin_of(period) + MINUTE)
+        bucket(hit=1000, back=-2 * MINUTE)  # of a machine whose clock is ahead
         page = guest.get(URL, {"period": name})
         assert tile(page, "avoided")[0] == "11"
         found = series(page)
-        assert (len(found["at"]), sum(found["calls"]["hit"])) == (period.seconds // period.step, 11)
+        assert (found["at"][0], sum(found["calls"]["hit"])) == (begin_of(period), 11)
+        assert found["at"] == list(range(begin_of(period), NOW + 1, period.step))
         assert (found["calls"]["hit"][0], found["calls"]["hit"][-1]) == (10, 1)
+        assert [line[1] for line in exported(guest, period=name)] == ["11"]
+
+    @pytest.mark.parametrize("name", PERIODS)
+    def test_are_the_same_for_all_tenants_together_and_for_each(self, guest: Client, name: str) -> None:
+        """Though what is told of each is rolled up sooner."""
+        period = PERIODS[name]
+        for back in range(0, period.seconds, period.step):
+            MetricBucket.objects.create(process="one", span=MINUTE, start=NOW // MINUTE * MINUTE - back, miss=1)
+        told = [guest.get(URL, {"period": name, "tenant": tenant}) for tenant in ("", "(nobody)")]
+        compact()
+        told += [guest.get(URL, {"period": name, "tenant": tenant}) for tenant in ("", "(nobody)")]
+        numbers = {sum(series(page)["calls"]["miss"]) for page in told}
+        numbers |= {int(line[1]) for line in exported(guest, period=name)}
+        numbers.add(stats.read("default", since=begin_of(period)).total["miss"])
+        assert len(numbers) == 1
+
+    @pytest.mark.parametrize("name", PERIODS)
+    def test_have_a_trend_of_spans_that_are_equally_long(self, guest: Client, name: str) -> None:
+        """However coarse the rows are."""
+        period = PERIODS[name]
+        for start in range(begin_of(period), NOW + 1, period.own_step):
+            bucket(miss=1, back=NOW - start, span=period.own_step, total=OF_OWNER)
+        (tenant,) = report.Report("default", period).tenants()
+        *full, last = tenant.trend
+        assert len(set(full)) == 1
+        assert 0 < last <= full[0]
+        assert len(full) < report.SLOTS
 
     def test_what_was_rolled_up_counts_once(self, guest: Client) -> None:
         for tenant in ("acme", "globex"):
@@ -192,14 +238,15 @@ class TestTenants:
         assert "&lt;script&gt;alert(1)" in page
 
     def test_a_spreadsheet_gets_what_is_shown_and_computes_none_of_it(self, guest: Client) -> None:
-        for name in ("=1+1", "+1", "-1", "@SUM(A1)", "\tx", "acme", 'a"b,c'):
+        evil = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", " =1+1", "\u3000=1", "＝1+1", "＋1", "－1", "＠SUM(A1)"]
+        for name in (*evil, "acme", 'a"b,c'):
             bucket(name, hit=3, miss=1, saved_nano_usd=-(10**9), premium_nano_usd=0)
         answer = guest.get(URL + "export/", {"period": "24h"})
         assert answer["Content-Type"] == "text/csv; charset=utf-8"
         assert 'filename="aicache-24h.csv"' in answer["Content-Disposition"]
         head, *lines = csv.reader(io.StringIO(answer.content.decode("utf-8-sig")))
         assert head[:4] == ["Tenant", "Calls", "Hit rate", "Saved, net"]
-        assert {line[0] for line in lines} == {"'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\tx", "acme", 'a"b,c'}
+        assert {line[0] for line in lines} == {*(f"'{name}" for name in evil), "acme", 'a"b,c'}
         assert {tuple(line[1:4]) for line in lines} == {("4", "0.75", "-1")}
 
     def test_who_has_not_asked_the_cache_has_no_rate(self, guest: Client) -> None:
@@ -244,6 +291,18 @@ class TestLimitedStaff:
             assert ("tag-of-acme" in text(page)) is not bool(asked)
         assert limited.get(URL + "pulse/", asked).json()["in_flight"] == ("0" if asked else "2")
 
+    def test_is_not_told_by_the_pulse_how_much_others_call(self, limited: Client) -> None:
+        def counted(**asked: str) -> int:
+            number: int = limited.get(URL + "pulse/", asked).json()["counted"]
+            return number
+
+        before = counted()
+        CountingProcess.objects.update(flushed=12345)
+        bucket("globex", hit=70, policy="another")
+        assert (counted(), counted(tenant="globex")) == (before, 0)
+        bucket("acme", hit=1, policy="another")
+        assert counted() == before + 1
+
     def test_sees_nothing_where_it_may_see_nothing(self, limited: Client, staff: Staff) -> None:
         nobody = staff("view_dashboard")
         assert tile(nobody.get(URL), "avoided")[0] == "0"
@@ -254,6 +313,7 @@ class TestLimitedStaff:
             assert "aicache.W001" not in text(limited.get(URL))
 
 
+@pytest.mark.django_db(transaction=True, databases="__all__")
 class TestWhatCostsMost:
     def test_leads_on_to_the_answer_and_to_the_tag(self, guest: Client) -> None:
         spot("miss", label="claude-opus-5", key="f" * 64, times=12, nano_usd=4 * 10**9)
@@ -264,6 +324,26 @@ class TestWhatCostsMost:
         assert f'href="/admin/aicache/cacheentry/?q={"f" * 64}"' in page
         assert 'href="/admin/aicache/invalidationtag/?q=shop.product%3A42"' in page
         assert "claude-sonnet-5 · 8200" in page
+
+    def test_tells_what_was_asked_to_whoever_may_read_that(self, guest: Client, staff: Staff) -> None:
+        kept_one = kept(request=question("Do you repair zips?"))
+        spot("miss", label="claude-opus-5", key=kept_one.key, times=12, nano_usd=4 * 10**9)
+        bucket(miss=1)
+        assert "Do you repair zips? acme, claude-opus-5 12 $4.00" in text(
+            staff("view_dashboard", "view_cacheentry", "view_content").get(URL)
+        )
+        for client in (guest, staff("view_dashboard", "view_content"), staff("view_dashboard", "view_cacheentry")):
+            page = text(client.get(URL))
+            assert "zips" not in page
+            assert f"{kept_one.key[:12]} · claude-opus-5" in page
+
+    def test_tells_nobody_what_was_asked_of_another_tenants_answer(self, staff: Staff, settings: Any) -> None:
+        kept_one = kept(request=question("Do you repair zips?"), tenant="globex")
+        spot("miss", label="claude-opus-5", key=kept_one.key, times=12, nano_usd=4 * 10**9)
+        settings.AICACHE = {"STAFF_TENANTS": whose}
+        page = text(staff("view_dashboard", "view_metricbucket", "view_cacheentry", "view_content").get(URL))
+        assert kept_one.key[:12] in page
+        assert "zips" not in page
 
     def test_a_policy_whose_answers_die_too_soon_is_told_with_how_much_too_soon(self, guest: Client) -> None:
         bucket(policy="chat", miss=10, expired=10, expired_nano_usd=10**9, late_10m=2, late_1h=6, late_6h=9, late_1d=10)
@@ -316,7 +396,9 @@ class TestPulse:
             id="two", host="h", pid=1, seen_at=now - timezone.timedelta(seconds=120), flushed=1, under_way={acme: 9}
         )
         assert guest.get(URL + "pulse/").json() == {"counted": 8, "in_flight": "3"}
-        assert guest.get(URL + "pulse/", {"tenant": "acme"}).json() == {"counted": 8, "in_flight": "2"}
+        bucket("acme", hit=3, upstream_calls=1)
+        bucket("globex", hit=50)
+        assert guest.get(URL + "pulse/", {"tenant": "acme"}).json() == {"counted": 4, "in_flight": "2"}
 
 
 class TestPrice:

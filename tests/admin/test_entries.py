@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import html
 import re
+import time
 import zlib
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone, translation
 
 import aicache
+from aicache.admin import search
 from aicache.admin.confirmation import MOST
 from aicache.admin.frequent import NEWEST
 from aicache.admin.glance import HEAD
@@ -146,6 +148,15 @@ class TestTheList:
             "%": 0,
         }.items():
             assert len(rows(reader.get(ENTRIES, {"q": query}))) == answers, query
+
+    @pytest.mark.parametrize("number", [search.MOST, 1500])
+    def test_what_is_pasted_into_the_search_may_be_long(self, reader: Client, number: int) -> None:
+        words = " ".join(f"word{at}" for at in range(number))
+        kept(message("first"), request=question(words))
+        kept(message("second"), request=question("word"))
+        began = time.process_time()
+        assert len(rows(reader.get(ENTRIES, {"q": words}))) == 1
+        assert time.process_time() - began < 5
 
     def test_entries_are_narrowed_down(self, reader: Client) -> None:
         kept(message("a"))

@@ -6,11 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
 from tests.admin.kept import kept
-from tests.admin.limits import limited_to
+from tests.admin.limits import LISTS, limited_to
 from tests.admin.pages import ENTRIES, rows, text
 from tests.answers import ask
 
@@ -76,3 +77,15 @@ class TestItsAge:
         assert found(reader, age="older") == ["d"]
         assert found(reader, age="x") == ["a", "b", "c", "d"]
         assert "made in the last 7 days" in text(reader.get(ENTRIES))
+
+
+class TestNonsense:
+    def test_that_the_database_refuses_is_refused(self, reader: Client, using: str, settings: Any) -> None:
+        settings.AICACHE = {"DATABASE": using}
+        is_refused = connections[using].vendor == "postgresql"
+        for address in LISTS:
+            for name in ("tenant", "tenant__contains"):
+                answer = reader.get(address, {name: "with\0nul"}, follow=True)
+                assert rows(answer) == []
+                assert text(answer)
+                assert [where for where, _status in answer.redirect_chain] == [f"{address}?e=1"] * is_refused

@@ -27,7 +27,8 @@ pytestmark = [pytest.mark.usefixtures("aicache_isolated"), pytest.mark.django_db
 
 DASHBOARD = "/admin/aicache/metricbucket/"
 CODES = {
-    *("AI", "AICACHE", "CSV", "Celery", "Claude", "Django", "Redis", "UTC", "aicache", "beat", "on", "variant", "vary"),
+    *("AI", "AICACHE", "CSV", "Celery", "Claude", "DURABLE", "Django", "Redis", "UTC"),
+    *("aicache", "beat", "on", "variant", "vary"),
     # What the site has named, and Claude.
     *("acme", "default", "globex", "other", "prices", "shop"),
     "Search",  # of a picture in Django's own page, in no other language

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -59,6 +61,19 @@ def mark(client: Client, address: str, *entries: CacheEntry) -> Any:
     """Looks, and confirms."""
     page = client.get(address, {"id": [entry.pk for entry in entries]})
     return client.post(address, hidden(page), follow=True)
+
+
+def back(page: Any) -> str:
+    """Where "No, take me back" leads."""
+    (found,) = re.findall(r'<a href="([^"]*)" class="button cancel-link">', page.content.decode())
+    return html.unescape(found)
+
+
+def action(page: Any) -> str:
+    """Where the confirmation is sent."""
+    form = page.content.decode().split("delete-confirmation", 1)[1].split('id="content-main"', 1)[1]
+    (found,) = re.findall(r'<form method="post" action="([^"]*)">', form)
+    return html.unescape(found)
 
 
 class TestWrong:
@@ -167,6 +182,13 @@ class TestRight:
         assert log.change_message == "Marked as right (acme)."
         assert "Marked as right (acme)." in text(judge.get(f"{ENTRIES}{entry.pk}/history/"))
 
+    def test_its_page_is_shown_again_as_it_is_still_there(self, judge: Client) -> None:
+        entry = kept()
+        page = judge.get(RIGHT, {"id": entry.pk})
+        assert judge.post(action(page), hidden(page)).headers["Location"] == f"{ENTRIES}{entry.pk}/change/"
+        wrong = judge.get(WRONG, {"id": entry.pk})
+        assert judge.post(action(wrong), hidden(wrong)).headers["Location"] == ENTRIES
+
     def test_each_counts_once_whoever_marks_it_how_often(self, judge: Client, judged: Judged, staff: Staff) -> None:
         first, second = kept(), kept()
         mark(judge, RIGHT, first)
@@ -242,6 +264,19 @@ class TestBoth:
         page = f"{ENTRIES}{entry.pk}/change/"
         assert f'href="{address}?id={entry.pk}"' in judge.get(page).content.decode()
         assert address not in keeper.get(page).content.decode()
+
+    def test_whoever_does_not_mean_it_is_taken_back_to_where_they_were(self, judge: Client, address: str) -> None:
+        entry = kept()
+        assert back(judge.get(address, {"id": entry.pk})) == f"{ENTRIES}{entry.pk}/change/"
+        chosen = {"action": address.split("/")[-2], "_selected_action": entry.pk}
+        assert back(judge.post(f"{ENTRIES}?life=on&q=ac", chosen)) == f"{ENTRIES}?life=on&q=ac"
+        assert back(judge.post(ENTRIES, chosen)) == ENTRIES
+
+    def test_the_list_is_as_narrow_afterwards_as_it_was(self, judge: Client, address: str) -> None:
+        chosen = {"action": address.split("/")[-2], "_selected_action": kept().pk}
+        page = judge.post(f"{ENTRIES}?life=on&tenant=acme", chosen)
+        done = judge.post(action(page), hidden(page))
+        assert done.headers["Location"] == f"{ENTRIES}?life=on&tenant=acme"
 
     def test_without_the_right_to_it_nothing_is_marked(
         self, keeper: Client, staff: Staff, judged: Judged, address: str

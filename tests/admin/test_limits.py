@@ -297,6 +297,15 @@ def test_autocompletion_of_a_sites_own_forms_is_limited_likewise(boss: Client) -
 
 
 class TestPurgingAnyTag:
+    def test_is_no_right_to_look_which_there_are(self, staff: Staff) -> None:
+        own, *_ = everything()
+        client = staff("purge_tag")
+        for page in (client.get(PURGE, {"id": own.ids[TAGS]}), client.post(PURGE, {"id": own.ids[TAGS], **CONFIRMED})):
+            assert "Purge a tag" in text(page)
+            assert own.name not in said(page)
+        untouched(own)
+        assert "acme-tag" in text(client.post(PURGE, {"tag": "acme-tag", "whose": "tenant", "tenant": "acme"}))
+
     def test_one_chooses_among_ones_tenants(self, boss: Client) -> None:
         with limited_to("globex", "acme"):
             page = boss.get(PURGE).content.decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -69,6 +70,58 @@ def test_it_brings_itself_up_to_date(browse: Browse, site: Site) -> None:
     assert page.script("window.isTheSame")
     assert "globex" in page.script(NAMES)
     page.shot("dashboard-live")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "#aicache-tenants-table tbody a",
+        "#aicache-points-table summary",
+        "#aicache-tables .aicache-wide",
+        ".aicache-export",
+    ],
+)
+def test_who_is_somewhere_with_the_keyboard_stays_there(browse: Browse, site: Site, place: str) -> None:
+    visitor = Visitor(site.url)
+    visitor.post("/globex/ask/", question="Who is where?")
+    page = browse(staff=True)
+    page.go(f"{URL}?period=1h")
+    page.wait("#aicache-tenants-table >> text=globex")
+    page.script(f"document.querySelector('{place}').focus()")
+    page.script("document.addEventListener('aicache:updated', () => { window.wasUpdated = true; })")
+    visitor.post("/globex/ask/", question="Who is where?")
+    page.do(lambda tab: tab.wait_for_function("() => window.wasUpdated"))
+    assert page.script(f"document.activeElement === document.querySelector('{place}')")
+
+
+def test_where_nobody_calls_it_looks_again_all_the_same(browse: Browse, site: Site) -> None:
+    page = browse(staff=True)
+    page.do(lambda tab: tab.clock.install())
+    page.go(f"{URL}?period=1h&tenant=nobody")
+    looked: list[str] = []
+    page.do(lambda tab: tab.on("request", lambda request: looked.append(request.url)))
+
+    def minutes(tab: Any) -> None:
+        for _ in range(20):
+            tab.clock.run_for(3000)
+            tab.wait_for_timeout(50)
+
+    page.do(minutes)  # what was counted just before is waited for
+    looked.clear()
+    page.do(minutes)
+    assert [url for url in looked if "/pulse/" not in url] != []
+
+
+def test_times_are_told_at_whole_powers_of_ten(browse: Browse, site: Site) -> None:
+    visitor = Visitor(site.url)
+    for _ in range(2):
+        visitor.post("/globex/ask/", question="How long does this take?")
+    page = browse(staff=True)
+    page.go(f"{URL}?period=1h")
+    ticks = page.script("Chart.getChart('aicache-times').scales.y.ticks.map((one) => one.label)")
+    assert {label for label in ticks if label[0] not in "125" and not label.startswith("0.")} == set()
+    assert ticks == list(dict.fromkeys(ticks))
+    assert len(ticks) > 1
 
 
 def test_who_has_stopped_it_is_not_disturbed(browse: Browse, site: Site) -> None:

@@ -49,8 +49,36 @@
     }
 
     // What has been going on for some minutes only would be no line.
-    function few(values) {
-        return values.filter((value) => value).length < 12;
+    function radius(values) {
+        const few = values.filter((value) => value).length < 12;
+        return values.map((value) => few && value ? 2 : 0);
+    }
+
+    // The powers of ten around all that is shown, and 2 and 5 between them where those are few.
+    function scale(found) {
+        const all = names.times.flatMap((name) => found.times[name]).filter((value) => value > 0);
+        const [least, most] = all.length ? [Math.min(...all), Math.max(...all)] : [0.001, 10];
+        const low = Math.floor(Math.log10(least));
+        const high = Math.max(Math.ceil(Math.log10(most)), low + 1);
+        const between = high - low < 3 ? [1, 2, 5] : [1];
+        const marks = [];
+        for (let power = low; power < high; power += 1) {
+            marks.push(...between.map((first) => first * 10 ** power));
+        }
+        marks.push(10 ** high);
+        return {
+            type: "logarithmic",
+            min: marks[0],
+            max: marks[marks.length - 1],
+            afterBuildTicks: (axis) => { axis.ticks = marks.map((value) => ({value})); },
+        };
+    }
+
+    // A line's name stands beside a piece of it, as it is drawn.
+    function pieces(chart) {
+        return Chart.defaults.plugins.legend.labels.generateLabels(chart).map((one) => ({
+            ...one, lineWidth: 2, lineDash: chart.data.datasets[one.datasetIndex].borderDash || [],
+        }));
     }
 
     function datasets(kind, canvas, found) {
@@ -60,9 +88,9 @@
                 label: canvas.dataset[name],
                 data: found[kind][name],
                 borderColor: own,
-                backgroundColor: kind === "calls" ? own : "transparent",
+                backgroundColor: own,
                 borderWidth: kind === "calls" ? 0 : 2,
-                pointRadius: few(found[kind][name]) ? 2 : 0,
+                pointRadius: radius(found[kind][name]),
                 pointHitRadius: 8,
                 tension: 0.2,
                 spanGaps: true,
@@ -74,15 +102,17 @@
         });
     }
 
-    function options(kind) {
+    function options(kind, found) {
         const quiet = colour("--body-quiet-color");
         const told = {calls: (value) => shortest.format(value), times: seconds, dollars: (value) => dollars.format(value)}[kind];
+        const boxes = {color: quiet, boxWidth: 12, boxHeight: 12};
+        const lines = {usePointStyle: true, pointStyle: "line", pointStyleWidth: 24, generateLabels: pieces};
         return {
             animation: false,
             maintainAspectRatio: false,
             interaction: {mode: "index", intersect: false},
             plugins: {
-                legend: {position: "bottom", labels: {color: quiet, boxWidth: 12, boxHeight: 12}},
+                legend: {position: "bottom", labels: kind === "calls" ? boxes : {...boxes, ...lines}},
                 tooltip: {callbacks: {label: (item) => filled(words.told, {name: item.dataset.label, value: told(item.parsed.y)})}},
             },
             scales: {
@@ -92,11 +122,11 @@
                     grid: {display: false},
                 },
                 y: {
-                    type: kind === "times" ? "logarithmic" : "linear",
                     stacked: kind === "calls",
                     beginAtZero: kind !== "times",
-                    ticks: {color: quiet, callback: (value, at) => kind === "times" && at % 3 ? null : told(value), maxTicksLimit: 8, precision: kind === "calls" ? 0 : undefined},
+                    ticks: {color: quiet, callback: told, maxTicksLimit: 8, precision: kind === "calls" ? 0 : undefined},
                     grid: {color: colour("--hairline-color")},
+                    ...(kind === "times" ? scale(found) : {}),
                 },
             },
         };
@@ -113,11 +143,11 @@
             if (charts[kind]) {
                 const hidden = new Set(charts[kind].data.datasets.filter((_, at) => !charts[kind].isDatasetVisible(at)).map((one) => one.label));
                 charts[kind].data = data;
-                charts[kind].options = options(kind);
+                charts[kind].options = options(kind, found);
                 data.datasets.forEach((one) => { one.hidden = hidden.has(one.label); });
                 charts[kind].update();
             } else {
-                charts[kind] = new Chart(canvas, {type: kind === "calls" ? "bar" : "line", data, options: options(kind)});
+                charts[kind] = new Chart(canvas, {type: kind === "calls" ? "bar" : "line", data, options: options(kind, found)});
             }
         }
     }

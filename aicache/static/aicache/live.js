@@ -6,6 +6,7 @@
     const inFlight = () => document.querySelector("#aicache-tile-in_flight .aicache-value");
     const PULSE = 2000;
     const LATER = 15000;  // what costs most is written down some seconds after it was counted
+    const ANYWAY = 30000;  // where nobody calls, time goes by all the same, and Redis may be away or back
     let counted = null;
     let lookedAt = performance.now();
     let changedAt = lookedAt;  // something may have been just before
@@ -30,8 +31,7 @@
 
     async function lookAgain() {
         const fresh = new DOMParser().parseFromString(await (await ask(location.href)).text(), "text/html");
-        const active = document.activeElement;
-        const focused = active && active.id;
+        const focused = place(document.activeElement);
         const open = [...document.querySelectorAll("[data-live] details[open]")].map((one) => one.id);
         for (const part of document.querySelectorAll("[data-live]")) {
             const found = fresh.getElementById(part.id);
@@ -50,10 +50,24 @@
             }
         }
         document.dispatchEvent(new CustomEvent("aicache:updated"));
-        const again = focused && document.getElementById(focused);
+        const again = focused && seek(focused);
         if (again && again !== document.activeElement) {
             again.focus({preventScroll: true});
         }
+    }
+
+    // Where the focus is, in words that hold when what is there has been replaced, and sorted anew.
+    function place(one) {
+        const part = one && one.closest("[data-live]");
+        return part && {part: part.id, name: name(one), tag: one.tagName};
+    }
+
+    function name(one) {
+        return one.id || one.getAttribute("href") || one.getAttribute("aria-labelledby") || one.getAttribute("aria-label");
+    }
+
+    function seek({part, name: wanted, tag}) {
+        return [...document.getElementById(part).querySelectorAll(tag)].find((one) => name(one) === wanted);
     }
 
     function isMarked(part) {
@@ -81,7 +95,8 @@
                 changedAt = now;
             }
             counted = pulse.counted;
-            if (now - lookedAt >= refresh && changedAt > lookedAt - LATER) {
+            const since = now - lookedAt;
+            if ((since >= refresh && changedAt > lookedAt - LATER) || since >= ANYWAY) {
                 lookedAt = now;
                 await lookAgain();
             }

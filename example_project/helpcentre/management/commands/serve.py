@@ -18,7 +18,7 @@ from example_project.helpcentre.management.commands.prepare import ADMIN
 from example_project.servers import HOST, StandIn, Valkey, free_port
 
 LATENCY = 1.0
-PATIENCE = 30.0  # seconds for the pages' server to start
+PATIENCE = 120.0  # seconds for the pages' server to start
 
 
 class Command(BaseCommand):

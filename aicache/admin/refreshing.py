@@ -111,7 +111,7 @@ def _owner(row: CacheEntry) -> Tenant | None:
 
 
 def _refreshed(request: HttpRequest, row: CacheEntry) -> tuple[int, str]:
-    calls, error = Calls(), ""
+    calls, error, words = Calls(), "", ""
     try:
         with resumed(OUTSIDE), _scope(row) as calls:
             act: Any = get_settings().refresh
@@ -120,10 +120,12 @@ def _refreshed(request: HttpRequest, row: CacheEntry) -> tuple[int, str]:
         return messages.ERROR, str(why)
     except Exception as raised:
         logger.warning('AICACHE["REFRESH"] failed', exc_info=True)
-        error = f"{type(raised).__name__}: {raised}"[:LONGEST]
+        error = type(raised).__name__
+        words = f": {raised}"[:LONGEST]
     level, told = _ended(row, calls, error)
     write_down(request, CacheEntry, ADDITION, [(str(row.pk), str(row), _("Asked again: %(told)s") % {"told": told})])
-    return level, told
+    # It may quote what was asked; and who reads the history is not who asked.
+    return _ended(row, calls, error + words) if may_read(request) else (level, told)
 
 
 def _scope(row: CacheEntry) -> scope:

@@ -170,6 +170,22 @@ class TestHowItEnded:
         assert "No call was made: RuntimeError: <b>no key</b>xxx" in told
         assert "x" * 400 not in told
 
+    def test_the_text_of_an_error_is_for_who_may_read_content_and_is_not_written_down(
+        self, shop: Shop, anna: Client, staff: Staff
+    ) -> None:
+        """Clients quote in it what they were asked."""
+
+        def quoting(request: Any, *, tenant: Any, entry: Any) -> None:
+            raise RuntimeError(request["messages"][0]["content"])
+
+        shop.ask()
+        with acting(quoting):
+            assert "No call was made: RuntimeError: When are you open?" in confirm(anna, entry())
+            told = confirm(staff("view_cacheentry", "refresh_entry"), entry())
+        assert "No call was made: RuntimeError" in told
+        assert "When are you open?" not in told
+        assert {log.change_message for log in LogEntry.objects.all()} == {"Asked again: No call was made: RuntimeError"}
+
     def test_that_nothing_was_asked(self, shop: Shop, anna: Client) -> None:
         shop.ask()
         with acting(lambda request, *, tenant, entry: None):

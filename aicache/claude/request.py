@@ -232,10 +232,6 @@ def _body(request: Any) -> Mapping[str, Any] | None:
     return {**body, **extra} if extra else body
 
 
-def _model(body: Mapping[str, Any]) -> str:
-    return model if isinstance(model := body.get("model"), str) else ""
-
-
 # Where on its platform a client asks: what makes the path and the signature of its requests later than we see them.
 PLACES: Final = ("project_id", "project", "region", "aws_region", "location", "workspace_id")
 

@@ -37,7 +37,6 @@ def troubles(seen: Sight, lost: int) -> Iterator[Trouble]:
     """``lost``: counts that killed processes could not report, at most. How the site is set up is told to those alone
     who may see all of it."""
     yield from _of_redis()
-    aliases()
     if seen.owners is None:
         yield from _of_checks()
         yield from _of_databases()
@@ -58,6 +57,7 @@ def troubles(seen: Sight, lost: int) -> Iterator[Trouble]:
 
 
 def _of_databases() -> Iterator[Trouble]:
+    aliases()  # asks each of them anew
     for alias in silent():
         yield Trouble("error", _("The database %(alias)s does not answer.") % {"alias": alias})
 
